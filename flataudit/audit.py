@@ -1,0 +1,248 @@
+"""The one loop: candidates, evidence, comparisons, decision, record. Six hops, no way back.
+
+Everything arrives from outside: the registry, the executor, the comparer and what publishes the record are
+arguments, so that this file holds the order of things and nothing else.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ConfigDict, Field, NonNegativeInt
+
+from flataudit.contracts import (
+    AuditData,
+    Budget,
+    Comparer,
+    DataSpec,
+    Executor,
+    Job,
+    OutputKind,
+    Progress,
+    Receipt,
+    Registry,
+    Role,
+    Spec,
+    Task,
+)
+from flataudit.decision import Comparison, Decision, Verdict
+from flataudit.errors import ConfigurationError, ModelError, NotFoundError
+from flataudit.evidence import Array, Candidate, Evidence, Examined, Record
+from flataudit.examination import failed_evidence, load_data, make_probe
+from flataudit.judge import decide, limits
+from flataudit.policy import Policy
+
+__all__ = ["AuditKind", "AuditPlan", "AuditRecord", "DataSummary", "Parts", "run"]
+
+AuditKind = Literal["gate", "score", "audit"]
+Arrays = Mapping[str, Mapping[str, Array]]
+"""By candidate label, then by array name."""
+
+
+class AuditPlan(Record):
+    """What to measure and how to judge it; everything but who the candidates are."""
+
+    model: str
+    task: Task = "multiclass"
+    outputs: OutputKind | None = None
+    data: tuple[DataSpec, ...]
+    probes: tuple[Spec, ...]
+    policy: Policy = Policy()
+    budget: Budget = Budget()
+    seed: NonNegativeInt = 0
+    device: str = "cpu"
+    dtype: Literal["float32", "float64"] | None = None
+    batch_size: int | None = None
+    trust: bool = False
+
+    def job(self, candidate: Candidate, artifact: Path) -> Job:
+        """The job that examines one fetched candidate."""
+        shared = self.model_dump(include=set(Job.model_fields) - {"candidate", "artifact"})
+        return Job.model_validate(shared | {"candidate": candidate, "artifact": str(artifact)})
+
+
+class DataSummary(Record):
+    """A data set as the report names it."""
+
+    name: str
+    role: Role
+    n: int
+    shape: tuple[int, ...]
+    """Of one example."""
+    kind: str
+    classes: int | None
+    groups: int | None
+    digest: str
+
+
+class AuditRecord(Record):
+    """Everything about one audit; reports are made from this and its arrays alone."""
+
+    model_config = ConfigDict(populate_by_name=True, serialize_by_alias=True)
+
+    schema_name: Literal["flataudit/audit/1"] = Field("flataudit/audit/1", alias="schema")
+    id: str
+    kind: AuditKind
+    created: str
+    """UTC, ISO 8601."""
+    actor: str
+    """Who or what ran it, as it says itself."""
+    flataudit_version: str
+    plan: AuditPlan
+    data: tuple[DataSummary, ...]
+    champion: Candidate | None = None
+    evidences: tuple[Evidence, ...]
+    comparisons: tuple[Comparison, ...] = ()
+    decision: Decision | None = None
+    """Of a gate."""
+    alarms: tuple[Verdict, ...] = ()
+    """Of a scheduled audit: every absolute limit, as the champion meets it today."""
+    dry_run: bool = False
+    receipt: Receipt | None = None
+    """What the registry did; None before it did, and in a dry run."""
+
+    @property
+    def policy_digest(self) -> str:
+        """Digest of the policy that judged."""
+        return self.plan.policy.digest
+
+    def evidence(self, label: str) -> Evidence:
+        """The evidence of one candidate, by its label."""
+        return next(e for e in self.evidences if e.candidate.label == label)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The live parts of an audit, made by name from the configuration."""
+
+    registry: Registry
+    executor: Executor
+    comparer: Comparer
+    publish: Callable[[AuditRecord, Arrays], Path]
+    """Writes records and reports; returns their folder."""
+    progress: Progress
+    workdir: Path
+    """An own, empty folder for the candidates' files."""
+
+
+@dataclass(frozen=True)
+class Occasion:
+    """What an audit cannot know by itself: its name, the time and who asks."""
+
+    id: str
+    created: str
+    actor: str
+    flataudit_version: str
+    dry_run: bool = False
+
+
+def run(kind: AuditKind, plan: AuditPlan, parts: Parts, occasion: Occasion) -> AuditRecord:
+    """Measure, compare, decide, record.
+
+    Args:
+        kind: ``gate`` decides between champion and challengers, ``score`` measures the selected candidates,
+            ``audit`` measures the champion against the absolute limits.
+        plan: what to measure and by which policy to judge.
+        parts: the live parts.
+        occasion: name, time and actor; with ``dry_run`` the registry is only read.
+
+    Raises:
+        ConfigurationError: the plan cannot be carried out; nothing was measured.
+        RegistryError: the registry failed, or refused because something moved meanwhile.
+    """
+    _check(plan)
+    data = [load_data(spec) for spec in plan.data]
+    specs = tuple(spec.model_copy(update={"digest": d.digest}) for spec, d in zip(plan.data, data, strict=True))
+    plan = plan.model_copy(update={"data": specs})
+    champion, candidates = _candidates(kind, plan, parts.registry)
+    examined = parts.comparer.score(_examine(plan, candidates, parts), plan.policy)
+    evidences = tuple(one.evidence for one in examined)
+    record = AuditRecord(
+        **vars(occasion),
+        kind=kind,
+        plan=plan,
+        data=tuple(_summary(d) for d in data),
+        champion=_fetched(champion, evidences),
+        evidences=evidences,
+    )
+    if kind == "gate":
+        comparisons = tuple(parts.comparer.compare(examined, plan.policy))
+        decision = decide(plan.policy, evidences, comparisons, champion=champion.label if champion else None)
+        record = record.model_copy(update={"comparisons": comparisons, "decision": decision})
+    if kind == "audit":
+        record = record.model_copy(update={"alarms": limits(plan.policy, evidences[0])})
+    files = parts.publish(record, {one.evidence.candidate.label: one.arrays for one in examined})
+    if occasion.dry_run:
+        return record
+    promotes = record.decision is not None and record.decision.decision == "promote"
+    receipt = parts.registry.record(record, files, promote=promotes)
+    return record.model_copy(update={"receipt": receipt})
+
+
+def _candidates(kind: AuditKind, plan: AuditPlan, registry: Registry) -> tuple[Candidate | None, list[Candidate]]:
+    champion = registry.champion() if kind != "score" else None
+    challengers = list(registry.challengers()) if kind != "audit" else []
+    found = ([champion] if champion else []) + challengers
+    if not found:
+        remedy = f"register a version of {plan.model}, or change `champion` and `challengers`"
+        raise NotFoundError(f"candidates of {plan.model!r} to {kind}", got="none", remedy=remedy)
+    return champion, found
+
+
+def _examine(plan: AuditPlan, candidates: Sequence[Candidate], parts: Parts) -> list[Examined]:
+    """Fetch all, examine all; what cannot be fetched or examined has evidence that says so."""
+    jobs, failed = [], {}
+    for index, candidate in enumerate(candidates):
+        parts.progress(candidate.label, "fetching", 0.0)
+        folder = parts.workdir / f"candidate-{index}"
+        folder.mkdir()
+        try:
+            jobs.append(plan.job(parts.registry.fetch(candidate, folder), folder))
+        except ModelError as error:
+            failed[candidate.label] = failed_evidence(plan.job(candidate, folder), str(error), error.remedy)
+    done = dict(zip((job.candidate.label for job in jobs), parts.executor.map(jobs, parts.progress), strict=True))
+    return [(done | failed)[candidate.label] for candidate in candidates]
+
+
+def _fetched(champion: Candidate | None, evidences: Sequence[Evidence]) -> Candidate | None:
+    """The champion as it was fetched, with its digest."""
+    if champion is None:
+        return None
+    return next(e.candidate for e in evidences if e.candidate.label == champion.label)
+
+
+def _check(plan: AuditPlan) -> None:
+    """Refuse a plan that cannot give an honest answer, before anything runs."""
+    probes = [spec.use for spec in plan.probes]
+    twice = sorted({name for name in probes if probes.count(name) > 1})
+    if twice:
+        raise ConfigurationError(
+            "each probe once",
+            got=f"{twice[0]!r} twice",
+            remedy="merge the two: their metrics would overwrite each other",
+        )
+    metrics = [metric.name for spec in plan.probes for metric in make_probe(spec).metrics]
+    claimed = sorted({name for name in metrics if metrics.count(name) > 1})
+    if claimed:
+        raise ConfigurationError(
+            "each metric from one probe", got=f"{claimed[0]!r} from two", remedy="remove one of the two probes"
+        )
+    if not probes:
+        raise ConfigurationError("at least one probe", got="none", remedy="list probes, or leave the key out")
+    if not any(spec.role == "validation" for spec in plan.data):
+        raise ConfigurationError("validation data", got="none", remedy="declare data: validation: {use: npz, path: …}")
+
+
+def _summary(data: AuditData) -> DataSummary:
+    integer = data.targets is not None and data.targets.dtype.kind == "i"
+    return DataSummary(
+        name=data.name,
+        role=data.role,
+        n=len(data),
+        shape=tuple(data.inputs.shape[1:]),
+        kind=data.kind,
+        classes=int(data.targets.max()) + 1 if integer and data.targets is not None else None,
+        groups=int(data.groups.max()) + 1 if data.groups is not None else None,
+        digest=data.digest,
+    )

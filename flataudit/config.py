@@ -1,0 +1,278 @@
+"""`flataudit.yaml`, typed: unknown keys are errors that name the line and the nearest known key."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, Field, JsonValue, NonNegativeInt, PositiveInt, ValidationError
+
+from flataudit.audit import AuditPlan
+from flataudit.contracts import Budget, DataSpec, OutputKind, Role, Spec, Task
+from flataudit.errors import ConfigurationError
+from flataudit.evidence import Record
+from flataudit.plugins import nearest
+from flataudit.policy import Policy
+
+__all__ = ["DEFAULT_PROBES", "AuditConfig", "Challengers", "DataSection", "load_config", "parse_config"]
+
+DEFAULT_PROBES = (
+    "accuracy",
+    "calibration",
+    "hessian_trace",
+    "spectrum",
+    "sharpness",
+    "weight_noise",
+    "input_gradient",
+    "input_noise",
+    "corruption",
+    "shift",
+    "unlabelled",
+    "landscape",
+)
+
+
+def _flat_spec(value: object) -> object:
+    """``accuracy`` or ``{use: npz, path: …}`` as a `Spec`: what is not `use` is a parameter."""
+    if isinstance(value, str):
+        return Spec(use=value)
+    if isinstance(value, Mapping) and "use" in value and "params" not in value:
+        return Spec(use=str(value["use"]), params={k: v for k, v in value.items() if k != "use"})
+    return value
+
+
+FlatSpec = Annotated[Spec, BeforeValidator(_flat_spec)]
+
+
+def _named_specs(value: object) -> object:
+    """A list of ``{name: …, use: …, …}`` as a mapping of name to `Spec`."""
+    if not isinstance(value, list):
+        return value
+    named: dict[str, object] = {}
+    for entry in value:
+        if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
+            raise ValueError("expected a list of {name: …, use: …, path: …}; give each set a name")
+        if entry["name"] in named:
+            raise ValueError(f"expected different names, got {entry['name']!r} twice")
+        named[entry["name"]] = _flat_spec({k: v for k, v in entry.items() if k != "name"})
+    return named
+
+
+NamedSpecs = Annotated[Mapping[str, Spec], BeforeValidator(_named_specs)]
+
+
+class DataSection(Record):
+    """The audit's data by what it is for."""
+
+    validation: FlatSpec
+    """Labelled examples on which candidates are compared; not trained on."""
+    train: FlatSpec | None = None
+    """Where curvature is measured; on `validation` without it."""
+    shifted: NamedSpecs = Field(default_factory=dict)
+    """Labelled examples from elsewhere, by name."""
+    unlabelled: NamedSpecs = Field(default_factory=dict)
+    """Recent production inputs, by name."""
+
+    def specs(self) -> tuple[DataSpec, ...]:
+        """All sets, with role and name."""
+        return tuple(DataSpec(name=name, role=role, source=spec) for role, name, spec in self._sets())
+
+    def _sets(self) -> Iterator[tuple[Role, str, Spec]]:
+        if self.train is not None:
+            yield "train", "train", self.train
+        yield "validation", "validation", self.validation
+        yield from (("shifted", name, spec) for name, spec in self.shifted.items())
+        yield from (("unlabelled", name, spec) for name, spec in self.unlabelled.items())
+
+
+class Challengers(Record):
+    """Which versions are compared with the champion; exactly one way of choosing."""
+
+    alias: str | None = None
+    newest: PositiveInt | None = None
+    """The newest N versions that are not the champion."""
+    versions: tuple[int, ...] | None = None
+    tag: Mapping[str, str] | None = None
+    """Versions that carry all these tags."""
+    run: str | None = None
+    """Every model that a run logged."""
+
+
+class Isolation(Record):
+    """What the worker must be kept from; an audit that cannot have it does not start."""
+
+    minimum: tuple[Literal["env", "time", "mem", "fs", "net", "proc", "uid"], ...] = ("env", "time", "mem")
+
+
+class ReportSection(Record):
+    """What is written, and where."""
+
+    directory: str = "flataudit-audits"
+    formats: tuple[str, ...] = ("html", "md", "junit", "json")
+
+
+class AuditConfig(Record):
+    """`flataudit.yaml`, whole."""
+
+    model: str
+    """Registered model."""
+    champion: str = "champion"
+    """Alias of the champion."""
+    challengers: Challengers = Challengers(alias="challenger")
+    task: Task = "multiclass"
+    outputs: OutputKind | None = None
+    """What the model returns; checked on the data, never guessed silently."""
+    data: DataSection
+    probes: tuple[FlatSpec, ...] = tuple(Spec(use=name) for name in DEFAULT_PROBES)
+    policy: Policy = Policy()
+    budget: Budget = Budget()
+    isolation: Isolation = Isolation()
+    registry: FlatSpec = Spec(use="mlflow")
+    executor: FlatSpec = Spec(use="process")
+    comparer: FlatSpec = Spec(use="paired")
+    report: ReportSection = ReportSection()
+    seed: NonNegativeInt = 0
+    device: str = "cpu"
+    dtype: Literal["float32", "float64"] | None = None
+    batch_size: PositiveInt | None = None
+    trust: bool = False
+    """May loading run the candidates' own code? Needed for pickled modules."""
+
+    def plan(self) -> AuditPlan:
+        """The part that the audit itself needs."""
+        return AuditPlan(
+            **{name: getattr(self, name) for name in AuditPlan.model_fields if name != "data"}, data=self.data.specs()
+        )
+
+    def registry_params(self, tracking_uri: str | None = None) -> dict[str, JsonValue]:
+        """Parameters of the registry plugin: its own, and who the candidates are."""
+        chosen: dict[str, JsonValue] = {
+            "model": self.model,
+            "champion_alias": self.champion,
+            "challengers": self.challengers.model_dump(exclude_none=True, mode="json"),
+        }
+        if tracking_uri:
+            chosen["tracking_uri"] = tracking_uri
+        return dict(self.registry.params) | chosen
+
+
+def load_config(path: Path) -> AuditConfig:
+    """Read and check a policy file; paths of data are resolved against its folder.
+
+    Raises:
+        ConfigurationError: missing, not YAML, or with unknown, missing or impossible values.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        remedy = "write one with `flataudit init --model NAME`, or name it with --config"
+        raise ConfigurationError(f"a policy file at {path}", got=error.strerror or str(error), remedy=remedy) from error
+    return parse_config(text, name=str(path), base=path.parent)
+
+
+def parse_config(text: str, *, name: str = "flataudit.yaml", base: Path | None = None) -> AuditConfig:
+    """`load_config` of a text."""
+    values, lines = _parse_yaml(text, name)
+    if not isinstance(values, dict):
+        raise ConfigurationError(
+            f"keys and values in {name}", got="something else", remedy="start from `flataudit init`"
+        )
+    try:
+        config = AuditConfig.model_validate(values)
+    except ValidationError as error:
+        raise _explained(error, name, lines) from error
+    chosen = config.challengers.model_dump(exclude_none=True)
+    if len(chosen) != 1:
+        raise ConfigurationError(
+            f"one way to choose challengers in {name}",
+            got=" and ".join(chosen) or "none",
+            remedy="keep one of alias, newest, versions, tag, run",
+        )
+    return _resolved(config, base) if base else config
+
+
+def _resolved(config: AuditConfig, base: Path) -> AuditConfig:
+    def resolve(spec: Spec) -> Spec:
+        path = spec.params.get("path")
+        if not isinstance(path, str) or "://" in path:
+            return spec
+        return spec.model_copy(update={"params": dict(spec.params) | {"path": str((base / path).resolve())}})
+
+    data = config.data
+    moved = DataSection(
+        validation=resolve(data.validation),
+        train=resolve(data.train) if data.train else None,
+        shifted={name: resolve(spec) for name, spec in data.shifted.items()},
+        unlabelled={name: resolve(spec) for name, spec in data.unlabelled.items()},
+    )
+    return config.model_copy(update={"data": moved})
+
+
+Path_ = tuple[str | int, ...]
+
+
+def _parse_yaml(text: str, name: str) -> tuple[JsonValue, dict[Path_, int]]:
+    """The values, and the line of every key and item by its path."""
+    lines: dict[Path_, int] = {}
+
+    def walk(node: yaml.Node, path: Path_) -> None:
+        lines.setdefault(path, node.start_mark.line + 1)
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                here = (*path, str(key.value))
+                if here in lines:
+                    got = f"{key.value!r} twice, again in line {key.start_mark.line + 1}"
+                    raise ConfigurationError(f"each key once in {name}", got=got, remedy="remove one of them")
+                lines[here] = key.start_mark.line + 1
+                walk(value, here)
+        elif isinstance(node, yaml.SequenceNode):
+            for index, value in enumerate(node.value):
+                walk(value, (*path, index))
+
+    try:
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise ConfigurationError(f"plain YAML in {name}", got="an alias (*name)", remedy="write the value out")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is not None:
+            walk(node, ())
+        return yaml.safe_load(text), lines
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise ConfigurationError(f"YAML in {name}", got=f"{problem}{where}", remedy="mend the line") from error
+
+
+def _explained(error: ValidationError, name: str, lines: Mapping[Path_, int]) -> ConfigurationError:
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
+    path = first["loc"]
+    known = next((path[:k] for k in range(len(path), -1, -1) if path[:k] in lines), ())
+    key = ".".join(str(part) for part in path)
+    where = f"line {lines.get(known, 1)} of {name}"
+    if first["type"] == "extra_forbidden":
+        remedy = nearest(str(path[-1]), _fields_at(AuditConfig, path[:-1]))
+        return ConfigurationError(f"a known key in {where}", got=repr(key), remedy=remedy)
+    if first["type"] == "missing":
+        return ConfigurationError(f"the key {key!r} in {name}", got="nothing", remedy="add it")
+    message = first["msg"].removeprefix("Value error, ")
+    return ConfigurationError(
+        f"a valid {key!r} in {where}", got=f"{first['input']!r}", remedy=message[:1].lower() + message[1:]
+    )
+
+
+def _fields_at(model: type[BaseModel], path: Path_) -> list[str]:
+    """Names of the fields that may stand at a path of the configuration."""
+    current: type[BaseModel] | None = model
+    for part in path:
+        if current is not None and isinstance(part, str) and part in current.model_fields:
+            current = _model_in(current.model_fields[part].annotation)
+    return list(current.model_fields) if current else []
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in (Union, UnionType, Annotated, tuple):
+        return next((found for arg in get_args(annotation) if (found := _model_in(arg))), None)
+    return None

@@ -1,0 +1,360 @@
+"""What the parts ask of each other: the specs that go out, and the Protocols that a plugin implements.
+
+A plugin is a class named in an entry-point group (`flataudit.plugins` lists them). It is made as
+``cls(**spec.params)``, so its fields are its parameters; built-in plugins have no other way in.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
+
+from pydantic import Field, JsonValue, NonNegativeInt, PositiveFloat, PositiveInt
+
+from flataudit.decision import Comparison
+from flataudit.evidence import Array, Candidate, Cost, Examined, Measurement, Metric, Record
+from flataudit.policy import Policy
+
+if TYPE_CHECKING:
+    import torch
+    from numpy import generic
+    from numpy.typing import NDArray
+
+    from flataudit.audit import AuditRecord
+
+__all__ = [
+    "AuditData",
+    "Backend",
+    "Budget",
+    "Check",
+    "Comparer",
+    "DataSource",
+    "DataSpec",
+    "Differentiable",
+    "Executor",
+    "Job",
+    "Meter",
+    "OutputKind",
+    "Perturbable",
+    "Predictor",
+    "Probe",
+    "Progress",
+    "Reading",
+    "Receipt",
+    "Registry",
+    "Renderer",
+    "Role",
+    "Spec",
+    "Task",
+]
+
+Task = Literal["multiclass", "binary", "multilabel", "regression"]
+OutputKind = Literal["logits", "probabilities", "values"]
+Role = Literal["train", "validation", "shifted", "unlabelled"]
+
+
+# ── Specs: plain records that travel to a worker as JSON ──────────────────────────────────────────
+
+
+class Spec(Record):
+    """A plugin by its name, with its parameters."""
+
+    use: str
+    params: Mapping[str, JsonValue] = Field(default_factory=dict)
+
+
+class DataSpec(Record):
+    """One data set of the audit: what it is for and how to read it."""
+
+    name: str
+    role: Role
+    source: Spec
+    digest: str | None = None
+    """``sha256:…`` over all bytes, once it was read; a worker refuses data that changed since."""
+
+
+class Budget(Record):
+    """The most that the probes of one candidate may use."""
+
+    passes: PositiveFloat = 300.0
+    """Forward-and-backward passes over the data."""
+    seconds: PositiveFloat = 900.0
+    """Wall-clock seconds of the worker, loading included."""
+    memory_bytes: PositiveInt = 8 * 2**30
+    """Memory limit of the worker (address space, on CPU)."""
+
+
+class Job(Record):
+    """All that a worker needs to examine one candidate; it holds no credentials."""
+
+    candidate: Candidate
+    artifact: str
+    """Local folder with the candidate's files."""
+    probes: tuple[Spec, ...]
+    data: tuple[DataSpec, ...]
+    task: Task = "multiclass"
+    outputs: OutputKind | None = None
+    """What the model returns; None: logits for classifiers unless the outputs look like probabilities (an error)."""
+    seed: NonNegativeInt = 0
+    budget: Budget = Budget()
+    device: str = "cpu"
+    dtype: Literal["float32", "float64"] | None = None
+    """Cast the model; None keeps its own."""
+    batch_size: PositiveInt | None = None
+    """None: as many examples as memory allows."""
+    trust: bool = False
+    """May loading run the candidate's own code?"""
+
+
+# ── Live things: frozen dataclasses and Protocols ─────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, eq=False)
+class AuditData:
+    """A data set of the audit, checked and in memory; `flataudit.data.examples` makes them."""
+
+    name: str
+    role: Role
+    inputs: "NDArray[generic]"
+    """``(n, …)``, floating point or integer, finite."""
+    targets: "NDArray[generic] | None"
+    """``(n,)``: class numbers (int64) or values (float64); None for unlabelled inputs."""
+    groups: "NDArray[generic] | None"
+    """``(n,)`` group numbers (int64)."""
+    digest: str
+    """``sha256:…`` over all bytes, dtypes and shapes."""
+    kind: Literal["image", "table", "other"] = "other"
+    """Images are ``(n, channels, height, width)``, tables ``(n, features)``."""
+    group_names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return int(self.inputs.shape[0])
+
+    def replace_inputs(self, inputs: "NDArray[generic]") -> "AuditData":
+        """The same examples with other inputs (corrupted ones); keeps name, targets and digest."""
+        return AuditData(
+            self.name, self.role, inputs, self.targets, self.groups, self.digest, self.kind, self.group_names
+        )
+
+    def batches(self, size: int) -> "Iterator[tuple[NDArray[generic], NDArray[generic] | None]]":
+        """``(inputs, targets)`` in order; the last batch may be short and is never dropped."""
+        for start in range(0, len(self), size):
+            stop = start + size
+            yield self.inputs[start:stop], None if self.targets is None else self.targets[start:stop]
+
+
+@dataclass
+class Meter:
+    """Counts the examples that went through a model; the difference before and after a probe is its cost."""
+
+    forward: int = 0
+    backward: int = 0
+    matvecs: int = 0
+
+    def cost(self, since: "Meter", n: int) -> Cost:
+        """What was spent since an earlier copy, in passes over ``n`` examples."""
+        return Cost(
+            forward=(self.forward - since.forward) / n,
+            backward=(self.backward - since.backward) / n,
+            matvecs=(self.matvecs - since.matvecs) / n,
+        )
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """A model that answers."""
+
+    task: Task
+    meter: Meter
+    batch_size: int
+    dtype: str
+    device: str
+
+    def predict(self, inputs: "NDArray[generic]") -> "NDArray[generic]":
+        """Classification: log-probabilities ``(n, classes)``; regression: values ``(n,)``. Float64, batched inside."""
+        ...
+
+
+@runtime_checkable
+class Perturbable(Predictor, Protocol):
+    """A model whose parameters can be read, and that answers as if they were others."""
+
+    def weights(self) -> "Mapping[str, NDArray[generic]]":
+        """Copies of the trainable parameters, by name."""
+        ...
+
+    def predict_at(self, weights: "Mapping[str, NDArray[generic]]", inputs: "NDArray[generic]") -> "NDArray[generic]":
+        """`predict` with these parameters; the model itself stays as it is."""
+        ...
+
+
+@runtime_checkable
+class Differentiable(Perturbable, Protocol):
+    """A torch model whose loss is a twice differentiable function of its parameters and inputs."""
+
+    parameters: "Mapping[str, torch.Tensor]"
+    """Detached trainable parameters, on the model's device and dtype; never written to."""
+
+    def loss(
+        self, parameters: "Mapping[str, torch.Tensor]", inputs: "torch.Tensor", targets: "torch.Tensor"
+    ) -> "torch.Tensor":
+        """Mean loss over the examples, a scalar in the model's dtype (cross-entropy or squared error)."""
+        ...
+
+    def raw_outputs(self, parameters: "Mapping[str, torch.Tensor]", inputs: "torch.Tensor") -> "torch.Tensor":
+        """Logits ``(n, classes)`` or values ``(n,)`` at these parameters; counts a forward pass."""
+        ...
+
+    def tensors(
+        self, inputs: "NDArray[generic]", targets: "NDArray[generic] | None"
+    ) -> "tuple[torch.Tensor, torch.Tensor | None]":
+        """A batch on the model's device and dtype."""
+        ...
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a probe returns for one metric: the record, and the arrays that it names."""
+
+    measurement: Measurement
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Probe(Protocol):
+    """Measures; never judges, never draws, never changes the model or the data."""
+
+    version: ClassVar[str]
+    """Raise it whenever the numbers change: other versions do not compare."""
+    requires: ClassVar[type]
+    """The capability the model must have: `Predictor`, `Perturbable` or `Differentiable`."""
+    role: ClassVar[Role]
+    """The data it runs on, once for each set of that role; `train` falls back to `validation`."""
+    metrics: ClassVar[tuple[Metric, ...]]
+
+    def measure(self, model: Predictor, data: AuditData, seed: int, budget: Budget) -> Sequence[Reading]:
+        """Numbers for all its metrics; ``budget`` is what is left of the candidate's."""
+        ...
+
+
+class Backend(Protocol):
+    """Loads candidates of one flavour, by the entry point of the flavour's name."""
+
+    def load(self, job: Job, sample: "NDArray[generic]") -> tuple[Predictor, Literal["data_only", "code_bearing"]]:
+        """The model, and whether the candidate's own code runs in it.
+
+        Args:
+            job: candidate, artifact folder, task, outputs, device, dtype.
+            sample: a few validation inputs, on which the model must answer finitely, in the declared kind of
+                outputs, twice the same, and whatever its neighbours in the batch are.
+
+        Raises:
+            ModelError: it cannot be loaded, with the remedy.
+            UntrustedError: loading would run its code and the job does not trust it.
+        """
+        ...
+
+
+class DataSource(Protocol):
+    """Reads a data set."""
+
+    def load(self, name: str, role: Role) -> AuditData:
+        """All examples, checked.
+
+        Raises:
+            DataError: missing, empty, misshapen or not finite.
+        """
+        ...
+
+
+Progress = Callable[[str, str, float], None]
+"""``(candidate label, what it does now, share done)``."""
+
+
+class Executor(Protocol):
+    """Runs `flataudit.examination.examine` somewhere."""
+
+    def map(self, jobs: Sequence[Job], progress: Progress) -> Iterable[Examined]:
+        """One result per job, in the jobs' order; whatever befalls a worker becomes evidence."""
+        ...
+
+
+class Comparer(Protocol):
+    """Pairs candidates on the same examples and seeds."""
+
+    def score(self, examined: Sequence[Examined], policy: Policy) -> Sequence[Examined]:
+        """The same, each with the measurement ``score`` added (and what it is made of)."""
+        ...
+
+    def compare(self, examined: Sequence[Examined], policy: Policy) -> Sequence[Comparison]:
+        """Each ordered pair, for every metric both have; refusals are comparisons with a reason."""
+        ...
+
+
+class Receipt(Record):
+    """What a registry did with a decision."""
+
+    audit_runs: Mapping[str, str] = Field(default_factory=dict)
+    """Audit run of each candidate, by its label."""
+    promoted: str | None = None
+    """Version that the alias points to now, if this audit moved it."""
+    notes: tuple[str, ...] = ()
+    """Anything a person should know (an alias that could not be read, a mirror that failed)."""
+
+
+class Check(Record):
+    """One line of `flataudit doctor`."""
+
+    name: str
+    ok: bool
+    found: str
+    remedy: str | None = None
+
+
+class Registry(Protocol):
+    """Where candidates come from and decisions go to."""
+
+    def champion(self) -> Candidate | None:
+        """What the champion alias points to; None only if the registry says there is no such alias."""
+        ...
+
+    def challengers(self) -> Sequence[Candidate]:
+        """The selected candidates, without the champion.
+
+        Raises:
+            NotFoundError: the selection names what does not exist.
+            UnreachableError: the registry does not answer.
+        """
+        ...
+
+    def fetch(self, candidate: Candidate, into: Path) -> Candidate:
+        """Copy its files into an empty folder; the same candidate with flavour and digest."""
+        ...
+
+    def datasets(self) -> Sequence[DataSpec]:
+        """Data that the candidates' runs logged and that can be read from here."""
+        ...
+
+    def record(self, audit: "AuditRecord", files: Path, *, promote: bool) -> Receipt:
+        """Write evidence and decision back; move the alias to the promoted candidate.
+
+        Args:
+            audit: the finished audit.
+            files: folder with the rendered reports and records, to be kept with the audit.
+            promote: whether the decision moves the alias (a dry run never reaches this).
+
+        Raises:
+            ConflictError: the champion moved since it was compared; nothing was promoted.
+            TamperedError: the promoted bytes changed since they were audited; nothing was promoted.
+        """
+        ...
+
+
+class Renderer(Protocol):
+    """One output format of a report, made from records alone."""
+
+    suffix: ClassVar[str]
+
+    def render(self, audit: "AuditRecord", arrays: Mapping[str, Mapping[str, Array]]) -> str:
+        """The document; ``arrays`` are by candidate label and array name."""
+        ...

@@ -1,0 +1,1 @@
+"""Seeded, graded corruptions of inputs, by kind of data."""

@@ -1,0 +1,105 @@
+"""What was compared and what was decided, as records; `flataudit.judge` makes the decision."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat
+
+from flataudit.evidence import Better, Interval, Record
+
+__all__ = ["Comparison", "Decision", "DecisionKind", "Standing", "Verdict", "VerdictKind"]
+
+VerdictKind = Literal["pass", "fail", "inconclusive", "missing"]
+DecisionKind = Literal["promote", "hold", "reject", "inconclusive"]
+
+
+class Comparison(Record):
+    """One metric of two candidates, paired: challenger minus champion."""
+
+    metric: str
+    champion: str
+    """Label of the reference candidate (the champion, or another challenger)."""
+    challenger: str
+    better: Better = "higher"
+    difference: float | None = None
+    """Challenger minus champion, in the metric's unit; None where they do not compare."""
+    standard_error: NonNegativeFloat | None = None
+    interval: Interval | None = None
+    confidence: float = 0.95
+    p_value: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Two-sided, of no difference."""
+    n: int | None = None
+    """Paired examples."""
+    method: str = ""
+    """Name of the interval (``Tango 1998``)."""
+    reason: str | None = None
+    """Why the two do not compare."""
+
+    def reversed(self) -> "Comparison":
+        """The same comparison seen from the other side."""
+        return self.model_copy(
+            update={
+                "champion": self.challenger,
+                "challenger": self.champion,
+                "difference": None if self.difference is None else -self.difference,
+                "interval": None if self.interval is None else (-self.interval[1], -self.interval[0]),
+            }
+        )
+
+    @property
+    def gain(self) -> float | None:
+        """How much better the challenger is: positive is better, whatever the metric's direction."""
+        if self.difference is None or self.better == "neither":
+            return None
+        return self.difference if self.better == "higher" else -self.difference
+
+    @property
+    def gain_interval(self) -> Interval | None:
+        """Interval of `gain`."""
+        if self.interval is None or self.better == "neither":
+            return None
+        return self.interval if self.better == "higher" else (-self.interval[1], -self.interval[0])
+
+
+class Verdict(Record):
+    """One criterion on one candidate."""
+
+    candidate: str
+    criterion: str
+    """In the words of the policy."""
+    metric: str
+    verdict: VerdictKind
+    why: str
+    n_needed: int | None = None
+    """Validation examples that would settle an inconclusive verdict, at the observed difference."""
+
+
+class Standing(Record):
+    """Where one challenger ended."""
+
+    candidate: str
+    version: str | None
+    digest: str | None
+    verdict: DecisionKind
+    verdicts: tuple[Verdict, ...]
+    tied: bool = False
+    """Within the band of the best; the tie-break chose among these."""
+    rank: int | None = None
+    """Among the tied, by the tie-break."""
+
+
+class Decision(Record):
+    """What becomes of the champion alias, and why."""
+
+    decision: DecisionKind
+    promoted: str | None = None
+    """Label of the challenger that is promoted."""
+    champion: str | None = None
+    """Label of the champion that was compared."""
+    why: str
+    standings: tuple[Standing, ...]
+    tied: tuple[str, ...] = ()
+    random_choice: float | None = None
+    """Mean of the non-inferiority metric over the tied: what a blind choice among them would give."""
+    n_needed: int | None = None
+    """Smallest number of validation examples that would settle an open question."""
+    policy_digest: str

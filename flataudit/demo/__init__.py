@@ -1,0 +1,1 @@
+"""The whole main job on real data that ships with the package."""

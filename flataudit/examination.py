@@ -1,0 +1,231 @@
+"""The worker's half of an audit: one job in, one candidate's evidence out, whatever the candidate does."""
+
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from flataudit import plugins
+from flataudit.contracts import AuditData, Backend, Budget, DataSource, DataSpec, Job, Predictor, Probe, Reading, Spec
+from flataudit.errors import DataError, FlatauditError, ModelError, PluginError, UntrustedError
+from flataudit.evidence import AuditProtocol, Cost, Evidence, Examined, Measurement, Metric, Outcome
+from flataudit.manifest import manifest_digest
+
+if TYPE_CHECKING:
+    from numpy import generic
+    from numpy.typing import NDArray
+
+__all__ = ["examine", "failed_evidence", "load_data", "make_probe", "measure_all"]
+
+Announce = Callable[[str, float], None]
+_ARITHMETIC = ("torch", "numpy", "scipy", "onnxruntime", "scikit-learn")
+
+
+def make_probe(spec: Spec) -> Probe:
+    """The probe of a spec, with its parameters checked."""
+    return cast("Probe", plugins.make("probes", spec.use, dict(spec.params)))
+
+
+def load_data(spec: DataSpec) -> AuditData:
+    """Read a data set; refuse one that changed since the parent read it.
+
+    Raises:
+        DataError: it cannot be used, or its digest is not the one in the spec.
+    """
+    source = cast("DataSource", plugins.make("data", spec.source.use, dict(spec.source.params)))
+    data = source.load(spec.name, spec.role)
+    if spec.digest is not None and data.digest != spec.digest:
+        raise DataError(
+            f"data set {spec.name!r} with digest {spec.digest}",
+            got=data.digest,
+            remedy="the file changed while the audit ran: start it again",
+        )
+    return data
+
+
+def examine(job: Job, announce: Announce) -> Examined:
+    """Load the candidate, run every probe, and return the evidence; a candidate's failure is evidence too."""
+    data = [load_data(spec) for spec in job.data]
+    started = time.monotonic()
+    try:
+        _verify(job)
+        backend = cast("Backend", plugins.make("backends", job.candidate.flavour))
+        model, trust = backend.load(job, _sample(data))
+    except PluginError:
+        known = ", ".join(plugins.names("backends"))
+        reason = f"models of flavour {job.candidate.flavour!r} are not yet audited (only {known})"
+        return failed_evidence(job, reason, "log the model as PyTorch", Outcome.NOT_APPLICABLE, data)
+    except UntrustedError as error:
+        return failed_evidence(job, str(error), error.remedy, Outcome.FAILED, data)
+    except Exception as error:  # noqa: BLE001  # a hostile artifact may raise anything while it loads
+        advice = error.remedy if isinstance(error, FlatauditError) else "check that it loads in this environment"
+        return failed_evidence(job, f"cannot be loaded: {_told(error)}", advice, Outcome.FAILED, data)
+    probes = [(spec.use, make_probe(spec)) for spec in job.probes]
+    readings = measure_all(model, data, probes, seed=job.seed, budget=job.budget, announce=announce, started=started)
+    evidence = Evidence(
+        candidate=job.candidate,
+        protocol=_protocol(job, model.dtype, data),
+        trust=trust,
+        measurements=tuple(reading.measurement for reading in readings),
+    )
+    return Examined(evidence, {name: array for reading in readings for name, array in reading.arrays.items()})
+
+
+def failed_evidence(
+    job: Job, reason: str, advice: str | None, outcome: Outcome = Outcome.FAILED, data: Sequence[AuditData] = ()
+) -> Examined:
+    """Evidence that nothing could be measured on this candidate, metric by metric."""
+    measurements = [
+        metric.missing(outcome, reason, advice).model_copy(update={"probe": spec.use})
+        for spec in job.probes
+        for metric in _declared(make_probe(spec), job.data)
+    ]
+    evidence = Evidence(
+        candidate=job.candidate, protocol=_protocol(job, job.dtype or "float32", data), measurements=tuple(measurements)
+    )
+    return Examined(evidence)
+
+
+def measure_all(
+    model: Predictor,
+    data: Sequence[AuditData],
+    probes: Sequence[tuple[str, Probe]],
+    *,
+    seed: int,
+    budget: Budget,
+    announce: Announce,
+    started: float | None = None,
+) -> list[Reading]:
+    """Run every probe on every data set of its role, within the budget that is left."""
+    started = time.monotonic() if started is None else started
+    readings: list[Reading] = []
+    spent = 0.0
+    for index, (name, probe) in enumerate(probes):
+        announce(name, index / len(probes))
+        subjects: Sequence[AuditData | None] = _subjects(probe, data) or (None,)
+        for subject in subjects:
+            left = (budget.passes - spent, budget.seconds - (time.monotonic() - started))
+            ran = _run(name, probe, model, subject, seed, budget, left)
+            spent += ran[0].measurement.cost.passes if ran else 0.0
+            readings.extend(ran)
+    announce("done", 1.0)
+    return readings
+
+
+def _run(
+    name: str,
+    probe: Probe,
+    model: Predictor,
+    data: AuditData | None,
+    seed: int,
+    budget: Budget,
+    left: tuple[float, float],
+) -> list[Reading]:
+    metrics = [m.of(data.name) if data and _named(probe) else m for m in probe.metrics]
+    if data is None:
+        outcome, reason, advice = Outcome.NOT_APPLICABLE, f"no {probe.role} data", f"declare data: {probe.role}: …"
+    elif not isinstance(model, probe.requires):
+        what = f"the model is not {probe.requires.__name__.lower()}"
+        outcome, reason, advice = Outcome.NOT_APPLICABLE, what, None
+    elif min(left) <= 0:
+        spent = f"the candidate's budget ({budget.passes:g} passes, {budget.seconds:g} s) was used up before"
+        outcome, reason, advice = Outcome.OVER_BUDGET, spent, "raise budget.passes or budget.seconds"
+    else:
+        return _measured(
+            name, probe, model, data, seed, budget.model_copy(update={"passes": left[0], "seconds": left[1]})
+        )
+    return [Reading(m.missing(outcome, reason, advice).model_copy(update={"probe": name})) for m in metrics]
+
+
+def _measured(name: str, probe: Probe, model: Predictor, data: AuditData, seed: int, budget: Budget) -> list[Reading]:
+    before, peak, clock = copy(model.meter), _peak_bytes(), time.monotonic()
+    metrics = [m.of(data.name) if _named(probe) else m for m in probe.metrics]
+    try:
+        readings = list(probe.measure(model, data, seed, budget))
+    except Exception as error:  # noqa: BLE001  # a probe's or a model's failure is an outcome of this candidate
+        advice = error.remedy if isinstance(error, FlatauditError) else None
+        readings = [Reading(m.missing(Outcome.FAILED, _told(error), advice)) for m in metrics]
+    spoken = {reading.measurement.metric for reading in readings}
+    silent = [m for m in metrics if m.name not in spoken]
+    readings += [Reading(m.missing(Outcome.FAILED, f"probe {name} gave no number for it")) for m in silent]
+    cost = model.meter.cost(before, len(data)).model_copy(
+        update={"seconds": time.monotonic() - clock, "peak_bytes": max(0, _peak_bytes() - peak)}
+    )
+    return [_stamped(reading, name, cost) for reading in readings]
+
+
+def _stamped(reading: Reading, probe: str, cost: Cost) -> Reading:
+    measurement: Measurement = reading.measurement.model_copy(update={"probe": probe, "cost": cost})
+    return Reading(measurement, reading.arrays)
+
+
+def _subjects(probe: Probe, data: Sequence[AuditData]) -> list[AuditData]:
+    found = [d for d in data if d.role == probe.role]
+    if not found and probe.role == "train":
+        found = [d for d in data if d.role == "validation"]
+    return found
+
+
+def _sample(data: Sequence[AuditData]) -> "NDArray[generic]":
+    return next(d for d in data if d.role == "validation").inputs[:64]
+
+
+def _named(probe: Probe) -> bool:
+    """Probes of shifted and unlabelled sets run once a set and carry its name in their metrics."""
+    return probe.role in ("shifted", "unlabelled")
+
+
+def _declared(probe: Probe, data: Sequence[DataSpec]) -> Iterator[Metric]:
+    sets = [spec.name for spec in data if spec.role == probe.role] if _named(probe) else []
+    for metric in probe.metrics:
+        yield from (metric.of(name) for name in sets) if sets else (metric,)
+
+
+def _verify(job: Job) -> None:
+    found = manifest_digest(Path(job.artifact))
+    if job.candidate.digest is not None and found != job.candidate.digest:
+        raise ModelError(
+            f"files with digest {job.candidate.digest}", got=found, remedy="the files changed: start the audit again"
+        )
+
+
+def _protocol(job: Job, dtype: str, data: Sequence[AuditData]) -> AuditProtocol:
+    probes = []
+    for spec in job.probes:
+        probe = make_probe(spec)
+        fields = getattr(probe, "model_dump_json", lambda: "{}")()
+        probes.append(f"{spec.use}@{probe.version}{fields}")
+    return AuditProtocol(
+        probes=tuple(probes),
+        data={d.name: d.digest for d in data} or {d.name: d.digest or "" for d in job.data},
+        seed=job.seed,
+        dtype=dtype,
+        device=job.device.partition(":")[0],
+        libraries=_libraries(),
+    )
+
+
+def _libraries() -> Mapping[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _ARITHMETIC:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _told(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    told = text[0] if text else "no message"
+    return told if isinstance(error, FlatauditError) else f"{type(error).__name__}: {told}"[:500]
+
+
+def _peak_bytes() -> int:
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale

@@ -1,0 +1,1 @@
+"""Paired intervals, non-inferiority, the score: numpy and scipy, no I/O."""
