@@ -14,6 +14,9 @@ from flataudit.policy import Criterion, Policy
 
 __all__ = ["decide", "limits"]
 
+_SMALLEST_GAP = 1e-6
+"""Below it no number of examples is worth naming."""
+
 
 def decide(
     policy: Policy, evidences: Sequence[Evidence], comparisons: Sequence[Comparison], *, champion: str | None = None
@@ -302,7 +305,7 @@ def _ahead(pair: Comparison, lead: float, p_adjusted: float | None, alpha: float
 
 def _examples(pair: Comparison, margin: float) -> int | None:
     """Examples that would settle the comparison if the observed difference is the true one."""
-    if pair.n is None or not pair.standard_error or pair.gain is None or pair.gain + margin <= 0:
+    if pair.n is None or not pair.standard_error or pair.gain is None or pair.gain + margin < _SMALLEST_GAP:
         return None
     return examples_for_non_inferiority(
         margin, pair.standard_error**2 * pair.n, difference=pair.gain, confidence=pair.confidence
