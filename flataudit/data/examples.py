@@ -1,0 +1,173 @@
+"""The one gate through which examples enter an audit: checked, never mended, bound to a digest of all their bytes."""
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from flataudit.contracts import AuditData, Role
+from flataudit.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["checked"]
+
+
+def checked(
+    name: str,
+    role: Role,
+    inputs: "ArrayLike",
+    targets: "ArrayLike | None" = None,
+    groups: "ArrayLike | None" = None,
+    *,
+    source: str,
+) -> AuditData:
+    """A data set that every probe may rely on.
+
+    Args:
+        name: of the data set.
+        role: what it is for; targets of ``unlabelled`` data are left out.
+        inputs: ``(n, …)`` numbers, all finite. Four dimensions with one or three channels second are images, two
+            dimensions of floating point are tables.
+        targets: ``(n,)``. The dtype decides what they are: integers are class numbers from 0, floating point numbers
+            are values, even where all of them are whole.
+        groups: ``(n,)`` of anything sortable; become numbers in the order of the sorted names.
+        source: where they come from, for messages.
+
+    Raises:
+        DataError: empty, misshapen, not numbers, not finite, or labels that are not class numbers.
+
+    >>> data = checked("day", "validation", [[0.0, 1.0], [2.0, 3.0]], [0, 1], ["north", "south"], source="a list")
+    >>> len(data), data.kind, data.group_names, data.targets.dtype.name
+    (2, 'table', ('north', 'south'), 'int64')
+    >>> checked("day", "validation", [[0.0], [float("nan")]], [0, 1], source="day.npz")
+    Traceback (most recent call last):
+      ...
+    flataudit.errors.DataError: expected finite inputs in day.npz, got 1 of 2 values missing (NaN), \
+the first in example 1; repair or remove these examples: flataudit never fills gaps
+    """
+    features = _numbers(inputs, "inputs", source)
+    _refuse_empty(features, source)
+    _refuse_not_finite(features, "inputs", source)
+    labels = None if role == "unlabelled" else _targets(targets, role, len(features), source)
+    codes, group_names = _groups(groups, len(features), source)
+    digest = _digest({"inputs": features, "targets": labels, "groups": codes}, group_names)
+    return AuditData(name, role, features, labels, codes, digest, _kind(features), group_names)
+
+
+def _numbers(values: "ArrayLike", what: str, source: str) -> "NDArray[np.generic]":
+    """A plain C-ordered array in the machine's byte order; booleans become 0 and 1."""
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise _missing(what, source, f"{int(np.sum(values.mask))} of {values.size} values masked")
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise DataError(
+            f"{what} in {source} that all have the same shape", got=str(error), remedy="pad, resize or split them"
+        ) from error
+    if array.dtype.kind not in "biuf":
+        expected = "numbers" if what == "inputs" else "class numbers or values"
+        remedy = "encode them as numbers from 0" if array.dtype.kind in "USO" else "convert them to floating point"
+        raise DataError(f"{expected} as {what} in {source}", got=f"dtype {array.dtype}", remedy=remedy)
+    native = np.uint8 if array.dtype.kind == "b" else array.dtype.newbyteorder("=")
+    return np.asarray(array, dtype=native, order="C")
+
+
+def _refuse_empty(inputs: "NDArray[np.generic]", source: str) -> None:
+    if inputs.ndim == 0 or inputs.size == 0:
+        remedy = "check how the file was written, and the names of its arrays or columns"
+        raise DataError(f"at least one example in {source}", got=f"inputs of shape {inputs.shape}", remedy=remedy)
+
+
+def _refuse_not_finite(values: "NDArray[np.generic]", what: str, source: str) -> None:
+    if values.dtype.kind != "f":
+        return
+    good = np.isfinite(values)
+    if good.all():
+        return
+    absent = int(np.isnan(values).sum())
+    infinite = values.size - int(good.sum()) - absent
+    counts = [f"{absent} of {values.size} values missing (NaN)"] if absent else []
+    counts += [f"{infinite} of {values.size} values infinite"] if infinite else []
+    first = int(np.argmin(good)) // (values.size // len(values))
+    raise _missing(what, source, f"{' and '.join(counts)}, the first in example {first}")
+
+
+def _missing(what: str, source: str, got: str) -> DataError:
+    return DataError(
+        f"finite {what} in {source}", got=got, remedy="repair or remove these examples: flataudit never fills gaps"
+    )
+
+
+def _targets(targets: "ArrayLike | None", role: Role, n: int, source: str) -> "NDArray[np.generic]":
+    if targets is None:
+        remedy = "name the targets, or declare the data as unlabelled"
+        raise DataError(f"targets for the {role} data in {source}", got="none", remedy=remedy)
+    labels = _numbers(targets, "targets", source)
+    _refuse_lengths(labels, "targets", n, source)
+    if labels.dtype.kind == "f":
+        _refuse_not_finite(labels, "targets", source)
+        return labels.astype(np.float64)
+    classes = labels.astype(np.int64)
+    if int(classes.min()) < 0:
+        first = int(np.argmax(classes < 0))
+        raise DataError(
+            f"class numbers from 0 as targets in {source}",
+            got=f"{labels[first]} in example {first}",
+            remedy="number the classes from 0; targets of a regression must be stored as floating point",
+        )
+    return classes
+
+
+def _groups(groups: "ArrayLike | None", n: int, source: str) -> tuple["NDArray[np.int64] | None", tuple[str, ...]]:
+    if groups is None:
+        return None, ()
+    array = np.asarray(groups)
+    _refuse_lengths(array, "groups", n, source)
+    if array.dtype.kind == "f":
+        _refuse_not_finite(array, "groups", source)
+    if array.dtype.kind == "O":
+        odd = next((i for i, value in enumerate(array) if not isinstance(value, str)), None)
+        if odd is not None:
+            remedy = "give every example the name or number of its group"
+            raise DataError(f"groups in {source} of one type", got=f"{array[odd]!r} in example {odd}", remedy=remedy)
+        array = array.astype(str)
+    names, codes = np.unique(array, return_inverse=True)
+    return codes.astype(np.int64), tuple(str(name) for name in names)
+
+
+def _refuse_lengths(values: "NDArray[np.generic]", what: str, n: int, source: str) -> None:
+    if values.ndim == 1 and len(values) == n:
+        return
+    flatten = values.ndim == 2 and 1 in values.shape and values.size == n
+    one_hot = values.ndim == 2 and len(values) == n
+    remedy = (
+        "flatten them to one dimension"
+        if flatten
+        else "give one number an example (the argmax of a one-hot row)"
+        if one_hot
+        else "give one for each example"
+    )
+    raise DataError(
+        f"{what} of shape ({n},) in {source}, as many as inputs", got=f"shape {values.shape}", remedy=remedy
+    )
+
+
+def _kind(inputs: "NDArray[np.generic]") -> Literal["image", "table", "other"]:
+    if inputs.ndim == 4 and inputs.shape[1] in {1, 3}:
+        return "image"
+    return "table" if inputs.ndim == 2 and inputs.dtype.kind == "f" else "other"
+
+
+def _digest(arrays: "dict[str, NDArray[np.generic] | None]", group_names: tuple[str, ...]) -> str:
+    """``sha256:…`` over every byte, with dtype and shape, so that no two data sets share one."""
+    hasher = hashlib.sha256()
+    for name, array in arrays.items():
+        shape = None if array is None else (array.dtype.str, array.shape)
+        hasher.update(json.dumps([name, shape]).encode())
+        if array is not None:
+            hasher.update(array.data)
+    hasher.update(json.dumps(group_names).encode())
+    return f"sha256:{hasher.hexdigest()}"

@@ -1,0 +1,176 @@
+"""Pairs candidates on the same examples: the score of each, and every difference with its interval.
+
+Which method a metric gets follows from what was kept of it: 0/1 values pair by Tango and McNemar, other values by a
+bootstrap of shared examples, numbers with an error but without values by an unpaired normal interval, and numbers
+without an error give a difference and a reason. Candidates that were measured differently are refused by name.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from pydantic import Field, NonNegativeInt
+
+from flataudit.decision import Comparison
+from flataudit.evidence import Examined, Measurement, Outcome, Record
+from flataudit.policy import Policy
+from flataudit.statistics import score
+from flataudit.statistics.agreement import with_agreement
+from flataudit.statistics.paired import (
+    ROUNDING,
+    Difference,
+    bootstrap_means,
+    bootstrapped,
+    no_variance,
+    paired_accuracy,
+    paired_t,
+    unpaired,
+)
+from flataudit.statistics.samples import is_binary, measured, values
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["PairedComparer"]
+
+FEWEST_RESAMPLED = 50
+"""Below this many values Student's interval covers better than the bootstrap's."""
+Columns = Mapping[tuple[str, str], "NDArray[np.float64]"]
+"""By metric and candidate label."""
+
+
+class PairedComparer(Record):
+    """The default comparer: paired intervals of every metric and of the score, by one seeded resampling."""
+
+    replicates: Annotated[int, Field(ge=200)] = 2000
+    """Bootstrap resamples; the smallest p-value is 2 / (replicates + 1)."""
+    seed: NonNegativeInt = 0
+
+    def score(self, examined: Sequence[Examined], policy: Policy) -> Sequence[Examined]:
+        """The same candidates, each with ``agreement/<set>`` for the unlabelled sets and with ``score``.
+
+        Args:
+            examined: all candidates of the audit; which parts are used depends on all of them.
+            policy: gives the weights of the parts and the confidence.
+        """
+        confidence = policy.non_inferiority.confidence
+        examined = with_agreement(examined, confidence=confidence)
+        used = score.parts(examined, policy.score_weights)
+        resampled = score.replicates(_score_samples(examined, used), self.replicates, self.seed)
+        return tuple(score.scored(one, used, resampled.get(_label(one)), confidence) for one in examined)
+
+    def compare(self, examined: Sequence[Examined], policy: Policy) -> Sequence[Comparison]:
+        """Every unordered pair once, labels in order, for every metric both have; a refusal carries its reason.
+
+        The policy's metric and the score have a record in any case.
+        """
+        pairs = list(combinations(sorted(examined, key=_label), 2))
+        table = _Table(examined, policy, self.replicates, self.seed)
+        return tuple(comparison for first, second in pairs for comparison in table.pair(first, second))
+
+
+class _Table:
+    """What all comparisons of one audit share: the values and their resampled means."""
+
+    def __init__(self, examined: Sequence[Examined], policy: Policy, replicates: int, seed: int) -> None:
+        self.confidence = policy.non_inferiority.confidence
+        self.always = (policy.non_inferiority.metric, "score")
+        kept = {(m.metric, _label(one)): values(one, m.metric) for one in examined for m in one.evidence.measurements}
+        self.values: Columns = {key: column for key, column in kept.items() if column is not None}
+        self.means = _resampled(self.values, replicates, seed)
+        self.samples = _score_samples(examined, score.parts(examined, policy.score_weights))
+        self.scores = score.replicates(self.samples, replicates, seed)
+
+    def pair(self, first: Examined, second: Examined) -> Iterator[Comparison]:
+        """All comparisons of two candidates."""
+        differences = first.evidence.protocol.differences(second.evidence.protocol)
+        shared = [m.metric for m in first.evidence.measurements if measured(first, m.metric)]
+        for metric in dict.fromkeys((*self.always, *shared)):
+            ours, theirs = measured(first, metric), measured(second, metric)
+            record = Comparison(
+                metric=metric, champion=_label(first), challenger=_label(second), confidence=self.confidence
+            )
+            if ours is None or theirs is None:
+                if metric in self.always:
+                    yield record.model_copy(update={"reason": _absent(metric, first, second)})
+            elif differences:
+                reason = f"measured differently: {'; '.join(differences)}"
+                yield record.model_copy(update={"better": ours.better, "reason": reason})
+            else:
+                found = self._difference(ours, theirs, _label(first), _label(second))
+                yield Comparison(**record.model_dump(include=_NAMES), **vars(found), better=ours.better)
+
+    def _difference(self, ours: Measurement, theirs: Measurement, first: str, second: str) -> Difference:
+        metric, confidence = ours.metric, self.confidence
+        if metric == "score" and first in self.samples and second in self.samples:
+            gaps = self.scores[second] - self.scores[first]
+            return score.difference(self.samples[first], self.samples[second], gaps, confidence=confidence)
+        one, other = self.values.get((metric, first)), self.values.get((metric, second))
+        if one is None or other is None or len(one) != len(other):
+            return _from_errors(ours, theirs, confidence)
+        if is_binary(one) and is_binary(other):
+            return paired_accuracy(one, other, confidence=confidence)
+        changes = other - one
+        if np.ptp(changes) <= ROUNDING and _bounded(one, other):
+            return no_variance(float(changes.mean()), len(changes), confidence=confidence)
+        if len(one) < FEWEST_RESAMPLED or np.ptp(changes) <= ROUNDING:
+            return paired_t(one, other, confidence=confidence)
+        gaps = self.means[metric, second] - self.means[metric, first]
+        influence = (changes - changes.mean()) / len(changes)
+        return bootstrapped(float(changes.mean()), influence, gaps, n=len(changes), confidence=confidence)
+
+
+_NAMES = {"metric", "champion", "challenger", "confidence"}
+
+
+def _label(examined: Examined) -> str:
+    return examined.evidence.candidate.label
+
+
+def _score_samples(examined: Sequence[Examined], used: Sequence[score.Part]) -> Mapping[str, score.Sample]:
+    found = {_label(one): score.sample(one, used) for one in examined} if used else {}
+    return {label: sample for label, sample in found.items() if isinstance(sample, score.Sample)}
+
+
+def _resampled(columns: Columns, replicates: int, seed: int) -> Columns:
+    """Means on resampled examples of all columns that need them; columns of equal length share the examples."""
+    counted = {metric for metric, _ in columns if all(is_binary(v) for (m, _), v in columns.items() if m == metric)}
+    wanted = [k for k, v in columns.items() if k[0] not in counted | {"score"} and len(v) >= FEWEST_RESAMPLED]
+    means: dict[tuple[str, str], NDArray[np.float64]] = {}
+    for n in sorted({len(columns[key]) for key in wanted}):
+        keys = [key for key in wanted if len(columns[key]) == n]
+        stacked = np.stack([columns[key] for key in keys], axis=1)
+        drawn = bootstrap_means(stacked, replicates, np.random.default_rng([seed, n]))
+        means |= dict(zip(keys, drawn.T, strict=True))
+    return means
+
+
+def _from_errors(ours: Measurement, theirs: Measurement, confidence: float) -> Difference:
+    """Two numbers with their standard errors, or only their difference and why that is all."""
+    assert ours.estimate is not None and theirs.estimate is not None
+    difference = theirs.estimate - ours.estimate
+    reason = None
+    if ours.standard_error is None or theirs.standard_error is None:
+        reason = f"the error of {ours.metric} is unknown"
+    elif "estimate" != ours.bound or "estimate" != theirs.bound:
+        reason = f"{ours.metric} is only a bound, and the difference of two bounds has no interval"
+    else:
+        first, second = (ours.estimate, ours.standard_error), (theirs.estimate, theirs.standard_error)
+        return unpaired(first, second, confidence=confidence)
+    return Difference(difference, None, None, None, None, "difference of estimates", reason)
+
+
+def _bounded(one: "NDArray[np.float64]", other: "NDArray[np.float64]") -> bool:
+    return bool(min(one.min(), other.min()) >= 0 and max(one.max(), other.max()) <= 1)
+
+
+def _absent(metric: str, *pair: Examined) -> str:
+    """Which of the two lacks the metric, and why."""
+    for one in pair:
+        found = one.evidence.get(metric)
+        if found is None:
+            return f"{_label(one)} has no {metric}: no probe measured it"
+        if found.outcome is not Outcome.MEASURED:
+            return f"{_label(one)} has no {metric}: {found.outcome}, {found.reason}"
+    return f"{metric} has no number"

@@ -1,0 +1,139 @@
+import datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+
+from flataudit import plugins
+from flataudit.data import table
+from flataudit.data.table import CsvFile, ParquetFile
+from flataudit.errors import DataError
+
+WRITE = {"csv": pyarrow.csv.write_csv, "parquet": pyarrow.parquet.write_table}
+READ = {"csv": CsvFile, "parquet": ParquetFile}
+
+
+def columns(n=100, start=0):
+    i = np.arange(start, start + n)
+    return {"age": i, "income": i / 7, "region": [f"r{k % 3}" for k in i], "target": i % 4}
+
+
+def write(path, values):
+    WRITE[path.suffix[1:]](pyarrow.table(values), path)
+    return str(path)
+
+
+@pytest.fixture(params=["csv", "parquet"])
+def form(request):
+    return request.param
+
+
+def test_one_file(tmp_path, form):
+    path = write(tmp_path / f"day.{form}", columns())
+    data = plugins.make("data", form, {"path": path, "groups": "region"}).load("val", "validation")
+    expected = np.stack([columns()["age"], columns()["income"]], axis=1)
+    np.testing.assert_allclose(data.inputs, expected, rtol=1e-14)
+    assert data.kind == "table" and data.inputs.dtype == np.float64
+    assert np.array_equal(data.targets, columns()["target"]) and data.group_names == ("r0", "r1", "r2")
+
+
+def test_a_folder_of_parts_is_read_in_the_order_of_names_and_in_batches(tmp_path, form, monkeypatch):
+    monkeypatch.setattr(table, "_BATCH_ROWS", 7)
+    for k in (2, 0, 1):
+        write(tmp_path / f"part-{k}.{form}", columns(50, 50 * k))
+    (tmp_path / "_SUCCESS").write_text("")
+    whole = write(tmp_path.parent / f"whole.{form}", columns(150))
+    options = {"groups": "region"}
+    parts = READ[form](path=str(tmp_path), **options).load("v", "validation")
+    assert parts.digest == READ[form](path=whole, **options).load("v", "validation").digest and len(parts) == 150
+    assert READ[form](path=f"file://{tmp_path}", **options).load("v", "validation").digest == parts.digest
+
+
+def test_chosen_columns_in_the_chosen_order(tmp_path, form):
+    path = write(tmp_path / f"day.{form}", columns())
+    data = READ[form](path=path, inputs=("income", "age"), targets="target").load("v", "validation")
+    np.testing.assert_array_equal(data.inputs[:, 1], columns()["age"])
+
+
+def test_unlabelled_rows_need_no_target_and_never_have_it_as_a_feature(tmp_path, form):
+    with_target = {name: values for name, values in columns().items() if name != "region"}
+    without = {name: values for name, values in with_target.items() if name != "target"}
+    data = [
+        READ[form](path=write(tmp_path / f"{k}.{form}", values)).load("recent", "unlabelled")
+        for k, values in enumerate((with_target, without))
+    ]
+    assert data[0].inputs.shape == (100, 2) and data[0].digest == data[1].digest
+
+
+def test_csv_whole_numbers_first_and_fractions_later(tmp_path):
+    rows = 400_000
+    path = tmp_path / "late.csv"
+    path.write_text("a,target\n" + "1,0\n" * rows + "2.5,1\n")
+    data = CsvFile(path=str(path)).load("v", "validation")
+    assert data.inputs[-1, 0] == 2.5 and len(data) == rows + 1
+
+
+def test_single_precision_stays(tmp_path):
+    values = {"a": np.float32([0.1, 0.2]), "b": np.float32([1, 2]), "target": [0, 1]}
+    path = write(tmp_path / "single.parquet", values)
+    assert ParquetFile(path=path).load("v", "validation").inputs.dtype == np.float32
+
+
+def test_dictionary_groups_and_date_features(tmp_path):
+    values = columns(4) | {"region": pyarrow.array(list("bbab")).dictionary_encode()}
+    path = write(tmp_path / "d.parquet", values)
+    assert ParquetFile(path=path, groups="region").load("v", "validation").group_names == ("a", "b")
+    dated = values | {"day": [datetime.date(2024, 1, 1)] * 4}
+    with pytest.raises(DataError, match=r"numbers in column 'day'.*date32"):
+        ParquetFile(path=write(tmp_path / "dated.parquet", dated), groups="region").load("v", "validation")
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({}, "numbers in column 'region'.*string.*inputs"),
+        ({"inputs": ("agee",)}, "'agee' of inputs.*did you mean age"),
+        ({"inputs": ("age", "target")}, "must not see its target"),
+        ({"inputs": ("age",), "targets": "label"}, "'label' of targets"),
+        ({"inputs": ("age",), "groups": "regions"}, "did you mean region"),
+        ({"inputs": ("age",), "targets": "region"}, "class numbers or values"),
+    ],
+)
+def test_wrong_columns(tmp_path, form, params, words):
+    path = write(tmp_path / f"day.{form}", columns())
+    with pytest.raises(DataError, match=words):
+        READ[form](path=path, **params).load("v", "validation")
+
+
+def test_missing_values_are_named_by_column_and_row(tmp_path, form):
+    values = columns() | {"income": pyarrow.array([1.5] * 60 + [None] + [2.5] * 39)}
+    with pytest.raises(DataError, match=r"column 'income'.*1 or more missing, the first in row 60.*never fills"):
+        READ[form](path=write(tmp_path / f"g.{form}", values), groups="region").load("v", "validation")
+
+
+def test_unreadable(tmp_path, form):
+    def told(path):
+        with pytest.raises(DataError) as caught:
+            READ[form](path=str(path)).load("v", "validation")
+        return str(caught.value)
+
+    assert "nothing" in told(tmp_path / f"absent.{form}") and "nothing" in told(tmp_path)
+    assert "readable" in told("nowhere://bucket/x")
+    (tmp_path / f"junk.{form}").write_bytes(b"\x00\xff" * 50)
+    assert f"junk.{form}" in told(tmp_path / f"junk.{form}")
+    write(tmp_path / f"none.{form}", {"a": np.zeros(0), "target": np.zeros(0, int)})
+    assert f"none.{form}" in told(tmp_path / f"none.{form}")
+    (tmp_path / f"void.{form}").write_bytes(b"")
+    assert f"void.{form}" in told(tmp_path / f"void.{form}")
+
+
+def test_damaged_parquet(tmp_path):
+    path = write(tmp_path / "whole.parquet", columns(5000))
+    raw = bytearray(Path(path).read_bytes())
+    raw[200:2000] = bytes(1800)
+    (tmp_path / "cut.parquet").write_bytes(raw)
+    with pytest.raises(DataError, match=r"cut.parquet"):
+        ParquetFile(path=str(tmp_path / "cut.parquet"), inputs=("age",)).load("v", "validation")

@@ -1,0 +1,163 @@
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from scipy.special import log_softmax
+
+from flataudit import plugins
+from flataudit.contracts import Budget, Meter, Predictor
+from flataudit.corruptions import scale
+from flataudit.corruptions.catalogue import KINDS, Suite
+from flataudit.data.examples import checked
+from flataudit.errors import ConfigurationError
+from flataudit.evidence import Outcome
+from flataudit.probes.corruption import Corruption
+
+GENERATOR = np.random.default_rng(0)
+LABELS = GENERATOR.integers(0, 3, 400)
+PATTERNS = GENERATOR.random((3, 1, 8, 8))
+IMAGES = (PATTERNS[LABELS] + 0.4 * GENERATOR.normal(size=(400, 1, 8, 8))).clip(0, 1).astype(np.float32)
+
+
+class Linear:
+    """Nearest pattern, as a linear classifier."""
+
+    task, batch_size, dtype, device = "multiclass", 64, "float64", "cpu"
+
+    def __init__(self, patterns=PATTERNS):
+        self.weights = patterns.reshape(len(patterns), -1)
+        self.meter = Meter()
+
+    def predict(self, inputs):
+        self.meter.forward += len(inputs)
+        flat = inputs.reshape(len(inputs), -1).astype(np.float64)
+        return log_softmax(flat @ self.weights.T - (self.weights**2).sum(axis=1) / 2, axis=1)
+
+
+def load(inputs=IMAGES, labels=LABELS):
+    return checked("validation", "validation", inputs, labels, source="memory")
+
+
+def measure(probe, data, *, model=None, seed=0, budget=None):
+    (reading,) = probe.measure(model or Linear(), data, seed, budget or Budget())
+    return reading
+
+
+def test_is_the_mean_over_all_cells_written_out():
+    data, model = load(), Linear()
+    reading = measure(Corruption(kinds=("blur", "noise"), severities=(2, 5)), data, seed=3)
+    suite = Suite.of(IMAGES, "image")
+    right = np.array(
+        [
+            [model.predict(suite.corrupt(IMAGES, kind, severity, seed=3)).argmax(1) == LABELS for severity in (2, 5)]
+            for kind in ("blur", "noise")
+        ]
+    )
+    found = reading.measurement
+    assert found.estimate == pytest.approx(right.mean()) and found.n == 400
+    np.testing.assert_allclose(reading.arrays[found.samples].values(), right.mean(axis=(0, 1)))
+    np.testing.assert_allclose(reading.arrays["corruption/accuracy"].values(), right.mean(axis=2))
+    assert found.details["kinds"] == "blur,noise" and found.details["severities"] == "2,5"
+    assert found.details["low"] == 0 and found.details["high"] == 1
+
+
+def test_error_is_over_examples_and_never_over_cells():
+    """Thirty equal cells tell no more than one: the error must not shrink with the number of cells."""
+    labels = GENERATOR.integers(0, 2, 500)
+    data = load(GENERATOR.random((500, 1, 8, 8)), labels)
+
+    class Deaf(Linear):
+        def predict(self, inputs):
+            guess = np.arange(len(inputs)) % 2
+            return np.log(np.where(np.eye(2)[guess] == 1, 0.9, 0.1))
+
+    found = measure(Corruption(severities=(1, 2, 3, 4, 5)), data, model=Deaf()).measurement
+    p = float(np.mean(np.arange(500) % 2 == labels))
+    assert found.estimate == pytest.approx(p)
+    assert found.standard_error == pytest.approx(np.sqrt(p * (1 - p) / 500))
+
+
+def test_the_interval_covers_the_accuracy_on_many_examples():
+    """Forty samples of 100 examples, each asked for its 95 % interval of the accuracy on 20,000."""
+    labels = GENERATOR.integers(0, 3, 20_000)
+    images = (PATTERNS[labels] + 0.8 * GENERATOR.normal(size=(20_000, 1, 8, 8))).clip(0, 1).astype(np.float32)
+    images.reshape(200, -1)[:, :2] = 0, 1
+    probe = Corruption(kinds=("noise", "contrast", "occlusion"))
+    truth = measure(probe, load(images, labels)).measurement.estimate
+    parts = [measure(probe, load(images[k::200], labels[k::200])).measurement for k in range(0, 200, 5)]
+    assert sum(part.interval[0] <= truth <= part.interval[1] for part in parts) >= 35
+
+
+def test_all_kinds_of_the_data_by_default_and_severity_hurts():
+    faint = (IMAGES + 1.5 * GENERATOR.normal(size=IMAGES.shape)).clip(0, 1)
+    images = measure(plugins.make("probes", "corruption"), load(faint))
+    cells = np.array(images.arrays["corruption/accuracy"].values())
+    assert cells.shape == (len(KINDS["image"]), 3)
+    assert cells[:, 0].mean() > cells[:, 2].mean() + 0.02
+    rows = IMAGES.reshape(400, -1).astype(np.float64)
+    table = measure(Corruption(), load(rows)).measurement
+    assert table.details["kinds"] == ",".join(KINDS["table"]) and "standard deviation" in table.details["unit"]
+
+
+def test_seed_order_and_blocks(monkeypatch):
+    probe, data = Corruption(kinds=("noise", "translate")), load()
+    first = measure(probe, data)
+    assert measure(probe, data) == first and measure(probe, data, seed=1).arrays != first.arrays
+    monkeypatch.setattr(scale, "_BLOCK_VALUES", 64 * 37)
+    assert measure(probe, data).arrays == first.arrays
+
+
+def test_cost_is_one_forward_pass_a_cell():
+    model = Linear()
+    measure(Corruption(kinds=("noise", "blur"), severities=(1, 2, 3)), load(), model=model)
+    assert model.meter.cost(Meter(), 400).forward == 6 and isinstance(model, Predictor)
+
+
+def test_regression_uses_the_bounded_skill_of_the_whole_set(monkeypatch):
+    rows = GENERATOR.normal(size=(300, 3))
+    data = load(rows, rows @ [1.0, 2.0, 3.0])
+
+    class Regressor(Linear):
+        task = "regression"
+
+        def predict(self, inputs):
+            return inputs @ np.array([1.0, 2.0, 3.0])
+
+    whole = measure(Corruption(), data, model=Regressor())
+    assert 0.5 < whole.measurement.estimate < 1
+    monkeypatch.setattr(scale, "_BLOCK_VALUES", 30)
+    blockwise = measure(Corruption(), data, model=Regressor())
+    np.testing.assert_allclose(
+        blockwise.arrays["corruption_accuracy"].view(), whole.arrays["corruption_accuracy"].view(), atol=1e-9
+    )
+
+
+def test_other_data_is_not_applicable():
+    found = measure(Corruption(), load(GENERATOR.integers(0, 9, (400, 5)))).measurement
+    assert found.outcome is Outcome.NOT_APPLICABLE and "(5,)" in found.reason and found.estimate is None
+
+
+def test_budget():
+    for budget in (Budget(passes=10), Budget(seconds=1e-9)):
+        found = measure(Corruption(), load(), budget=budget).measurement
+        assert found.outcome is Outcome.OVER_BUDGET and found.estimate is None and found.advice
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"kinds": ["oclusion"]}, "did you mean occlusion"),
+        ({"kinds": ["blur", "blur"]}, "each corruption once"),
+        ({"kinds": []}, "at least 1"),
+        ({"severities": [6]}, "Input should be 1, 2, 3, 4 or 5"),
+        ({"severities": [3, 3]}, "each severity once"),
+        ({"severity": 3}, "Extra inputs"),
+    ],
+)
+def test_wrong_parameters_are_refused_when_the_probe_is_made(parameters, words):
+    with pytest.raises(ValidationError, match=words):
+        Corruption(**parameters)
+
+
+def test_a_kind_that_does_not_fit_the_data():
+    with pytest.raises(ConfigurationError, match=r"kind image.*'dropout'.*noise, impulse"):
+        measure(Corruption(kinds=("dropout",)), load())

@@ -1,0 +1,117 @@
+"""The policy file: what it accepts, and what it says when it does not."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flataudit.config import AuditConfig, load_config, parse_config
+from flataudit.errors import ConfigurationError
+
+MINIMAL = "model: m\ndata:\n  validation: {use: npz, path: v.npz}\n"
+
+
+def refused(text: str) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        parse_config(text)
+    return str(caught.value)
+
+
+def test_the_contract_s_own_file_is_read() -> None:
+    config = parse_config(
+        """
+model: fraud-detector
+champion: champion
+challengers: {alias: challenger}
+task: multiclass
+data:
+  train:      {use: npz, path: train.npz, inputs: x, targets: y}
+  validation: {use: parquet, path: val, targets: label, groups: region}
+  shifted:
+    - {name: autumn, use: npz, path: autumn.npz}
+  unlabelled:
+    - {name: last-week, use: parquet, path: requests}
+probes:
+  - accuracy
+  - {use: hessian_trace, relative_error: 0.01}
+  - {use: corruption, kinds: [noise, blur], severities: [1, 3, 5]}
+budget: {passes: 150, seconds: 900}
+policy:
+  non_inferiority: {metric: validation_accuracy, margin: 0.005, confidence: 0.95}
+  criteria:
+    - {metric: calibration_error_debiased, at_most: 0.05}
+    - {metric: corruption_accuracy, no_worse_than: champion, margin: 0.01}
+  tie_break: default
+  first_promotion: require_criteria
+  missing: fail
+isolation: {minimum: [fs, net, proc]}
+"""
+    )
+    plan = config.plan()
+    assert [(d.role, d.name) for d in plan.data] == [
+        ("train", "train"),
+        ("validation", "validation"),
+        ("shifted", "autumn"),
+        ("unlabelled", "last-week"),
+    ]
+    assert plan.probes[1].use == "hessian_trace" and plan.probes[1].params == {"relative_error": 0.01}
+    assert plan.data[1].source.params["groups"] == "region"
+    assert config.registry_params("http://x") == {
+        "model": "fraud-detector",
+        "champion_alias": "champion",
+        "challengers": {"alias": "challenger"},
+        "tracking_uri": "http://x",
+    }
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        ("polcy: {}", "known key in line 4 of flataudit.yaml, got 'polcy'; did you mean policy?"),
+        (
+            "policy:\n  criteria:\n    - {metrik: a, at_most: 3}",
+            "line 6 of flataudit.yaml, got 'policy.criteria.0.metrik'",
+        ),
+        ("policy:\n  non_inferiority: {margin: 0.1, confidnce: 0.9}", "did you mean confidence?"),
+        ("policy:\n  criteria: [{metric: a}]", "expected one of at_most, at_least, no_worse_than"),
+        ("policy:\n  criteria: [{metric: a, at_most: 1, margin: 1}]", "a margin only beside no_worse_than"),
+        ("policy: {non_inferiority: {margin: .nan}}", "finite"),
+        ("seed: -1", "greater than or equal to 0"),
+        ("seed: 0\nseed: 1", "'seed' twice, again in line 5"),
+        ("task: [", "YAML in flataudit.yaml"),
+        ("challengers: {alias: a, newest: 3}", "keep one of alias, newest"),
+        ("task: *x", "plain YAML"),
+        ("isolation: {minimum: [network]}", "'env', 'time', 'mem'"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line_and_remedy(extra: str, expected: str) -> None:
+    assert expected in refused(MINIMAL + extra)
+
+
+def test_missing_keys_and_odd_documents() -> None:
+    assert "the key 'data'" in refused("model: m")
+    assert "keys and values" in refused("- a\n- b")
+    assert "keys and values" in refused("")
+
+
+def test_two_shifted_sets_of_one_name() -> None:
+    text = MINIMAL + "  shifted: [{name: a, use: npz}, {name: a, use: npz}]\n"
+    assert "'a' twice" in refused(text)
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    (tmp_path / "flataudit.yaml").write_text(MINIMAL)
+    config = load_config(tmp_path / "flataudit.yaml")
+    assert config.data.validation.params["path"] == str((tmp_path / "v.npz").resolve())
+
+
+def test_no_file_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="flataudit init"):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_the_schema_describes_what_people_write() -> None:
+    schema = AuditConfig.model_json_schema()
+    text = json.dumps(schema)
+    assert '"additionalProperties": false' in text
+    assert "Alias of the champion." in text
