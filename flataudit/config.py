@@ -3,10 +3,20 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, Field, JsonValue, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    JsonValue,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 from flataudit.audit import AuditPlan
 from flataudit.contracts import Budget, DataSpec, OutputKind, Role, Spec, Task
@@ -42,7 +52,15 @@ def _flat_spec(value: object) -> object:
     return value
 
 
-FlatSpec = Annotated[Spec, BeforeValidator(_flat_spec)]
+_FLAT_SCHEMA = {"type": "object", "properties": {"use": {"type": "string"}}, "required": ["use"]}
+_PLUGIN_SCHEMA = {"anyOf": [{"type": "string"}, _FLAT_SCHEMA]}
+_NAMED_SCHEMA = {
+    "type": "array",
+    "items": _FLAT_SCHEMA
+    | {"properties": {"name": {"type": "string"}, "use": {"type": "string"}}, "required": ["name", "use"]},
+}
+
+FlatSpec = Annotated[Spec, BeforeValidator(_flat_spec), WithJsonSchema(_PLUGIN_SCHEMA)]
 
 
 def _named_specs(value: object) -> object:
@@ -59,7 +77,7 @@ def _named_specs(value: object) -> object:
     return named
 
 
-NamedSpecs = Annotated[Mapping[str, Spec], BeforeValidator(_named_specs)]
+NamedSpecs = Annotated[Mapping[str, Spec], BeforeValidator(_named_specs), WithJsonSchema(_NAMED_SCHEMA)]
 
 
 class DataSection(Record):
@@ -138,6 +156,16 @@ class AuditConfig(Record):
     batch_size: PositiveInt | None = None
     trust: bool = False
     """May loading run the candidates' own code? Needed for pickled modules."""
+
+    @model_validator(mode="after")
+    def _metric_fits_the_task(self) -> Self:
+        metric = self.policy.non_inferiority.metric
+        if self.task == "regression" and metric == "validation_accuracy":
+            raise ValueError(
+                "expected a metric that a regression has, got validation_accuracy; write policy: "
+                "non_inferiority: {metric: validation_r2, margin: …} with the margin you accept"
+            )
+        return self
 
     def plan(self) -> AuditPlan:
         """The part that the audit itself needs."""
