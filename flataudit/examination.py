@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy import generic
     from numpy.typing import NDArray
 
-__all__ = ["examine", "failed_evidence", "load_data", "make_probe", "measure_all"]
+__all__ = ["examine", "failed_evidence", "libraries", "load_data", "make_probe", "measure_all"]
 
 Announce = Callable[[str, float], None]
 _ARITHMETIC = ("torch", "numpy", "scipy", "onnxruntime", "scikit-learn")
@@ -206,11 +206,12 @@ def _protocol(job: Job, dtype: str, data: Sequence[AuditData]) -> AuditProtocol:
         seed=job.seed,
         dtype=dtype,
         device=job.device.partition(":")[0],
-        libraries=_libraries(),
+        libraries=libraries(),
     )
 
 
-def _libraries() -> Mapping[str, str]:
+def libraries() -> Mapping[str, str]:
+    """Versions of Python and of what does the arithmetic."""
     found = {"python": platform.python_version()}
     for name in _ARITHMETIC:
         try:

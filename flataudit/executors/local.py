@@ -1,0 +1,43 @@
+"""Examines in this process, one candidate after the other: for debugging, with no isolation at all."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from flataudit.contracts import Check, Job, Progress
+from flataudit.errors import FlatauditError, PluginError
+from flataudit.evidence import Examined, Record
+from flataudit.examination import examine, failed_evidence
+from flataudit.executors.isolation import Kind, demand, isolation
+
+__all__ = ["LocalExecutor"]
+
+
+class LocalExecutor(Record):
+    """The examination without a process around it: breakpoints work, and a crash takes the audit with it."""
+
+    minimum: tuple[Kind, ...] = ()
+    """Isolation that is demanded; anything at all is refused here."""
+
+    def map(self, jobs: Sequence[Job], progress: Progress) -> list[Examined]:
+        """One result per job, in order; what flataudit itself refuses becomes evidence, other errors rise.
+
+        Raises:
+            ConfigurationError: isolation was demanded.
+        """
+        demand(self.minimum, isolation(), where="the local executor")
+        return [_examined(job, progress) for job in jobs]
+
+    def check(self) -> list[Check]:
+        """That it isolates nothing."""
+        return [Check(name="local executor", ok=True, found="no isolation; for debugging, never for strangers' models")]
+
+
+def _examined(job: Job, progress: Progress) -> Examined:
+    try:
+        examined = examine(job, partial(progress, job.candidate.label))
+    except PluginError:
+        raise
+    except FlatauditError as error:
+        examined = failed_evidence(job, str(error), error.remedy)
+    evidence = examined.evidence.model_copy(update={"isolation": isolation()})
+    return Examined(evidence, examined.arrays)
