@@ -10,6 +10,7 @@ In a notebook::
 Importing the package imports neither torch nor any other heavy library.
 """
 
+import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,9 +26,8 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> object:
     """Import the notebook functions when they are first used."""
     if name in ("compare", "measure"):
-        from flataudit import api
-
-        return getattr(api, name)
+        # by name, so that importing the package (which the command line does) leads to nothing heavy
+        return getattr(importlib.import_module("flataudit.api"), name)
     if name == "decide":
         from flataudit.judge import decide
 

@@ -6,6 +6,7 @@ import what they need when they run, so that ``--help`` answers at once.
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from flataudit.commands import Performed
 
 __all__ = ["app", "main"]
+
+_UsageError: Any = typer.BadParameter.__mro__[1]
+"""The class of all of typer's complaints about arguments, which it does not export."""
 
 app = typer.Typer(
     name="flataudit",
@@ -262,11 +266,14 @@ def plan(
 
 def main() -> None:
     """Run the command line; every refusal is one clear sentence and the right exit code."""
+    signal.signal(signal.SIGTERM, _terminated)
     try:
-        app(standalone_mode=False)
-        code = 0
+        code = app(standalone_mode=False) or 0
     except typer.Exit as ended:
         code = ended.exit_code
+    except _UsageError as error:
+        error.show()
+        code = 2
     except (KeyboardInterrupt, typer.Abort):
         typer.echo("interrupted; the registry was not touched after this point", err=True)
         code = 130
@@ -276,6 +283,11 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code)
+
+
+def _terminated(number: int, frame: object) -> None:
+    """End as an interruption does, so that workers and scratch folders are cleaned up."""
+    raise KeyboardInterrupt
 
 
 def _refuse(error: FlatauditError) -> int:

@@ -270,19 +270,17 @@ def _verdict(
 
 def _absolute(label: str, criterion: Criterion, found: Measurement) -> Verdict:
     assert found.estimate is not None
-    limits = (found.estimate, found.estimate) if criterion.on == "estimate" else found.limits
+    limits = (found.estimate, found.estimate) if criterion.on == "estimate" else _limits(found)
     if limits is None:
         why = f"{found.estimate:.4g} with an unknown error; write `on: estimate` to accept the number alone"
         return _verdict(label, criterion.metric, criterion.text, "inconclusive", why)
     low, high = limits
-    if criterion.on == "interval" and found.bound != "estimate":
-        low, high = (low, float("inf")) if found.bound == "lower" else (float("-inf"), high)
     limit = criterion.at_most if criterion.at_most is not None else criterion.at_least
     assert limit is not None
     passes, fails = (high <= limit, low > limit) if criterion.at_most is not None else (low >= limit, high < limit)
     kind: VerdictKind = "pass" if passes else "fail" if fails else "inconclusive"
     why = f"{found.estimate:.4g} in [{low:.4g}, {high:.4g}]"
-    if kind == "inconclusive" and found.bound != "estimate":
+    if kind == "inconclusive" and found.bound != "estimate" and found.interval is None:
         why += f", a {found.bound} bound; write `on: estimate` to accept the bound itself"
     gap, half = abs(limit - found.estimate), (high - low) / 2
     settles = kind == "inconclusive" and found.n and 0 < gap and half < float("inf")
@@ -294,6 +292,13 @@ def _absolute(label: str, criterion: Criterion, found: Measurement) -> Verdict:
         why,
         int(found.n * (half / gap) ** 2) + 1 if settles and found.n else None,
     )
+
+
+def _limits(found: Measurement) -> tuple[float, float] | None:
+    """The interval; of a bound without one, the side that it does not bound is open."""
+    if found.interval is not None or found.bound == "estimate" or found.estimate is None:
+        return found.limits
+    return (found.estimate, float("inf")) if found.bound == "lower" else (float("-inf"), found.estimate)
 
 
 def _ahead(pair: Comparison, lead: float, p_adjusted: float | None, alpha: float) -> bool:

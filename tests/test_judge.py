@@ -142,6 +142,7 @@ def test_missing_never_passes_and_the_policy_says_what_it_does() -> None:
         ({"interval": (0.5, 1.5), "n": 100}, 1.2, "inconclusive"),
         ({"interval": (0.5, 1.5)}, 1.5, "pass"),
         ({"interval": (0.5, 1.5)}, 0.4, "fail"),
+        ({"interval": (1.0, 1.2), "bound": "lower"}, 1.5, "pass"),
         ({"standard_error": 0.0, "bound": "lower"}, 5.0, "inconclusive"),
         ({"standard_error": 0.0, "bound": "lower"}, 0.5, "fail"),
     ],

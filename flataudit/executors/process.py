@@ -11,7 +11,6 @@ import math
 import os
 import secrets
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +36,7 @@ from flataudit.executors.frames import (
     SelfTest,
 )
 from flataudit.executors.isolation import Kind, demand, described, isolation
+from flataudit.executors.scratch import scratch
 from flataudit.executors.supervision import Bounds, Worker, WorkerError
 
 __all__ = ["ProcessExecutor", "available_cores", "enforceable", "worker_command", "worker_environment"]
@@ -140,7 +140,7 @@ class ProcessExecutor(Record):
     def _supervised(self, job: Job, announce: Announce, stop: Event) -> Examined:
         request, bounds = self._request(_anchored(job), job.budget, job.device)
         decoder, arrays = Decoder(request.nonce), dict[str, Array]()
-        with _scratch() as scratch, self._worker(request, Path(scratch), job.device) as worker:
+        with scratch() as folder, self._worker(request, folder, job.device) as worker:
             for chunk in worker.answers(bounds, stop):
                 for frame in decoder.feed(chunk):
                     if (examined := _taken(frame, job, arrays, announce)) is not None:
@@ -150,16 +150,16 @@ class ProcessExecutor(Record):
     def _self_tested(self) -> SelfTest:
         request, bounds = self._request(None, Budget(seconds=10), "cpu")
         decoder = Decoder(request.nonce)
-        with _scratch() as scratch, self._worker(request, Path(scratch), "cpu") as worker:
+        with scratch() as folder, self._worker(request, folder, "cpu") as worker:
             for chunk in worker.answers(bounds, Event()):
                 for frame in decoder.feed(chunk):
                     if isinstance(frame.content, SelfTest):
                         return frame.content
             raise worker.ending()
 
-    def _worker(self, request: Request, scratch: Path, device: str) -> Worker:
-        environment = worker_environment(scratch, self.threads, device)
-        return Worker(worker_command(), request, environment=environment, scratch=scratch)
+    def _worker(self, request: Request, folder: Path, device: str) -> Worker:
+        environment = worker_environment(folder, self.threads, device)
+        return Worker(worker_command(), request, environment=environment, scratch=folder)
 
     def _request(self, job: Job | None, budget: Budget, device: str) -> tuple[Request, Bounds]:
         seconds = budget.seconds + self.grace
@@ -183,13 +183,13 @@ def worker_command() -> tuple[str, ...]:
     return (sys.executable, "-I", "-c", _START, *(path for path in sys.path if os.path.isabs(path)))
 
 
-def worker_environment(scratch: Path, threads: int, device: str) -> dict[str, str]:
+def worker_environment(home: Path, threads: int, device: str) -> dict[str, str]:
     """All variables of a worker."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return {
         "PATH": os.environ.get("PATH", os.defpath),
-        "HOME": str(scratch),
-        "TMPDIR": str(scratch),
+        "HOME": str(home),
+        "TMPDIR": str(home),
         "LANG": "C.UTF-8",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
@@ -206,10 +206,6 @@ def available_cores() -> int:
     except (OSError, ValueError):
         return cores
     return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
-
-
-def _scratch() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="flataudit-worker-", ignore_cleanup_errors=True)
 
 
 def _anchored(job: Job) -> Job:

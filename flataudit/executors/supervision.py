@@ -31,6 +31,8 @@ _DRAIN_SECONDS = 1.0
 """How long what an exited worker left in its pipes is read; the pipes hold far less than this."""
 _CHUNK = 64 * 2**10
 _KEPT_OUTPUT = 2**20
+_QUOTED = 300
+"""Characters of a worker's last line in a message."""
 
 
 class WorkerError(ModelError):
@@ -60,6 +62,8 @@ class Worker:
         self._started = time.monotonic()
         self._output = bytearray()
         self._closed: float | None = None
+        # Made first: once there is a process, nothing may fail before its end is somebody's duty.
+        self._selector = selectors.DefaultSelector()
         self._answers, writing = os.pipe()
         try:
             with tempfile.TemporaryFile() as stdin:
@@ -77,12 +81,12 @@ class Worker:
                 )
         except BaseException:
             os.close(self._answers)
+            self._selector.close()
             raise
         finally:
             os.close(writing)
         assert self._process.stdout is not None
         self._printed = self._process.stdout
-        self._selector = selectors.DefaultSelector()
         for descriptor in (self._answers, self._printed.fileno()):
             os.set_blocking(descriptor, False)
             self._selector.register(descriptor, selectors.EVENT_READ)
@@ -192,17 +196,17 @@ class Worker:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
 
-def quoted_tail(output: bytes, *, lines: int = 3, width: int = 200) -> str:
-    r"""The last lines of a worker's output, fit to stand in a message: escaped and shortened.
+def quoted_tail(output: bytes, *, width: int = _QUOTED) -> str:
+    r"""The last line of a worker's output, fit to stand in a message: escaped, and its end if it is long.
 
-    >>> quoted_tail(b"one\ntwo\nthree\nfour \x1b[31mred\n")
-    "'two | three | four \\x1b[31mred'"
+    >>> quoted_tail(b"three\nfour \x1b[31mred\n \n")
+    "'four \\x1b[31mred'"
     """
-    text = output[-(lines * 4 * width) :].decode("utf-8", errors="backslashreplace")
-    kept = [line for line in text.splitlines() if line.strip()][-lines:]
-    shown = " | ".join(line if len(line) <= width else "…" + line[1 - width :] for line in kept)
-    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
-    return f"'{escaped}'" if escaped else ""
+    text = output[-4 * width :].decode("utf-8", errors="backslashreplace")
+    line = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    shown = escaped if len(escaped) <= width else "…" + escaped[1 - width :]
+    return f"'{shown}'" if shown else ""
 
 
 def _signal_name(number: int) -> str:

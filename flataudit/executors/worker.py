@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from flataudit.contracts import Job
 from flataudit.errors import FlatauditError
+from flataudit.evidence import Examined
 from flataudit.examination import examine
 from flataudit.executors.frames import (
     ArrayHeader,
@@ -85,18 +86,25 @@ def _limit(which: int, value: int, *, slack: int = 0) -> None:
 
 
 def _answer(job: Job, answers: Answers) -> None:
+    """Examine and send; a failure goes out after the `except` has freed what filled the memory."""
+    exhausted = Failure(
+        reason=f"ran out of memory (limit {job.budget.memory_bytes / 2**30:.3g} GiB)",
+        advice="raise budget.memory_bytes",
+    )
     try:
-        examined = examine(job, answers.progress)
+        _send(examine(job, answers.progress), answers)
+        return
     except FlatauditError as error:
-        answers.send(Failure(reason=text_limit(str(error)), advice=text_limit(error.remedy)))
-        return
+        failure = Failure(reason=text_limit(str(error)), advice=text_limit(error.remedy))
     except MemoryError:
-        limit = f"{job.budget.memory_bytes / 2**30:.3g} GiB"
-        answers.send(Failure(reason=f"ran out of memory (limit {limit})", advice="raise budget.memory_bytes"))
-        return
+        failure = exhausted
     except BaseException as error:  # noqa: BLE001  # a candidate may even call sys.exit
-        answers.send(Failure(reason=text_limit(f"stopped by {type(error).__name__}: {error}")))
-        return
+        told = " ".join(str(error).split())
+        failure = Failure(reason=text_limit(f"stopped by {type(error).__name__}: {told}"))
+    answers.send(failure)
+
+
+def _send(examined: Examined, answers: Answers) -> None:
     for name, array in examined.arrays.items():
         answers.send(ArrayHeader(name=name, format=array.format, shape=array.shape), array.data)
     answers.send(EvidenceHeader(), examined.evidence.model_dump_json().encode())

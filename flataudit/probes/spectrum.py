@@ -70,7 +70,7 @@ class Spectrum(Record):
 
 
 def _reading(metric: Metric, end: Extreme, run: Extremes, n: int, *, bound: str) -> Reading:
-    details = {"residual": end.residual, "steps": run.steps, "exhausted": str(run.exhausted)}
+    details = {"residual": end.residual, "steps": float(run.steps), "exhausted": str(run.exhausted)}
     if not end.converged:
         reason = f"the residual is {end.residual:.3g} after {run.steps} products, at {end.value:.4g}"
         missing = metric.missing(Outcome.NOT_CONVERGED, reason, "raise max_steps or the budget")

@@ -77,6 +77,17 @@ def exhaust_memory(job: Job, announce: object) -> Examined:
         kept.append(bytearray(64 * 2**20))
 
 
+def exhaust_memory_to_the_last(job: Job, announce: object) -> Examined:
+    """In small pieces, so that next to nothing stays free."""
+    kept = []
+    while True:
+        kept.append(bytearray(1000))
+
+
+def name_outside(job: Job, announce: object) -> Examined:
+    return answer(job, {}, {"../../a": Array.of([1.0])})
+
+
 def touch_memory(job: Job, announce: object) -> Examined:
     kept = bytearray(b"x") * (600 * 2**20)
     time.sleep(60)
@@ -161,6 +172,24 @@ def wrong_shape(job: Job, request: Request) -> None:
     time.sleep(120)
 
 
+def claims_isolation(job: Job, request: Request) -> None:
+    forged = dict.fromkeys(("fs", "net", "proc", "uid"), "enforced")
+    evidence = answer(job, {}).evidence.model_copy(update={"isolation": forged})
+    os.write(request.answers, encode(request.nonce, EvidenceHeader(), evidence.model_dump_json().encode()))
+
+
+def stops(job: Job, request: Request) -> None:
+    (Path(job.artifact) / f"{os.getpid()}.pid").touch()
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def digs(job: Job, request: Request) -> None:
+    for _ in range(3000):
+        os.mkdir("d")
+        os.chdir("d")
+    os._exit(4)
+
+
 def closes(job: Job, request: Request) -> None:
     os.close(request.answers)
     time.sleep(120)
@@ -203,6 +232,8 @@ EXAMINERS = {
         give_arrays,
         refuse_data,
         exhaust_memory,
+        exhaust_memory_to_the_last,
+        name_outside,
         touch_memory,
         write_much,
         leave,
@@ -223,6 +254,9 @@ HOSTILE = {
         other_candidate,
         not_finite,
         wrong_shape,
+        claims_isolation,
+        stops,
+        digs,
         closes,
         prints_for_ever,
         notes_for_ever,

@@ -95,6 +95,13 @@ def test_the_worker_sees_no_secret_and_no_descriptor_of_the_parent(
     }
 
 
+def test_a_worker_cannot_claim_more_isolation_than_it_has(strange: Path, make_job: MakeJob) -> None:
+    one = examined(make_job("claims_isolation"))
+    assert one.evidence["seen"].estimate == 1
+    assert one.evidence.isolation == process.enforceable()
+    assert one.evidence.isolation["net"] == "none"
+
+
 def test_a_leaking_environment_is_noticed_by_the_same_test(
     strange: Path, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,11 +189,13 @@ def test_workers_fit_the_cores() -> None:
         ("other_candidate", "evidence about another candidate"),
         ("not_finite", "evidence as flataudit writes it"),
         ("wrong_shape", "16 for shape (3,)"),
+        ("digs", "exit with code 4"),
         ("closes", "closed answers without it"),
         ("notes_for_ever", "at most 10000 answers"),
         ("grandchild", "exit with code 3"),
         ("escaped_grandchild", "exit with code 3"),
         ("refuse_data", "expected the same file, got another"),
+        ("name_outside", "not a relative name"),
         ("leave", "stopped by SystemExit: I go"),
         ("write_much", "stopped by OSError: [Errno 27] File too large"),
     ],
@@ -208,7 +217,9 @@ def test_it_becomes_failed_evidence(
         assert wait_until(lambda pid=pid: not is_alive(pid), 2)
 
 
-@pytest.mark.parametrize(("behaviour", "seconds"), [("hang", 1.0), ("prints_for_ever", 1.0), ("cpu_time", 30.0)])
+@pytest.mark.parametrize(
+    ("behaviour", "seconds"), [("hang", 1.0), ("stops", 1.0), ("prints_for_ever", 1.0), ("cpu_time", 30.0)]
+)
 def test_too_long_is_over_budget(
     behaviour: str, seconds: float, strange: Path, make_job: MakeJob, scratch: Path, tmp_path: Path
 ) -> None:
@@ -219,9 +230,10 @@ def test_too_long_is_over_budget(
     assert not any(is_alive(pid) for pid in pids(tmp_path))
 
 
-def test_too_much_memory_is_refused_by_the_address_space(strange: Path, make_job: MakeJob) -> None:
-    accuracy = examined(make_job("exhaust_memory", memory=2**30)).evidence["validation_accuracy"]
-    assert accuracy.reason == "ran out of memory (limit 1 GiB)"
+@pytest.mark.parametrize("behaviour", ["exhaust_memory", "exhaust_memory_to_the_last"])
+def test_too_much_memory_is_refused_by_the_address_space(behaviour: str, strange: Path, make_job: MakeJob) -> None:
+    accuracy = examined(make_job(behaviour, memory=2**28)).evidence["validation_accuracy"]
+    assert accuracy.reason == "ran out of memory (limit 0.25 GiB)"
     assert accuracy.advice == "raise budget.memory_bytes"
 
 

@@ -1,0 +1,172 @@
+"""Who is champion and who challenges: versions and logged models as `Candidate`s."""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import mlflow
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from pydantic import JsonValue
+
+from flataudit.errors import ConfigurationError, NotFoundError
+from flataudit.evidence import Candidate
+from flataudit.registries.mlflow.client import is_missing
+
+__all__ = ["aliased", "candidate", "challengers", "check_model", "check_run", "versions_of"]
+
+_ALIAS = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_RESERVED = re.compile(r"latest|v[0-9]+", re.IGNORECASE)
+_PAGE = 200
+_NAMES = 1000
+
+
+def check_model(client: mlflow.MlflowClient, model: str) -> None:
+    """Raise `NotFoundError`, with near names, unless the registry has the model."""
+    try:
+        client.get_registered_model(model)
+    except MlflowException as error:
+        if not is_missing(error):
+            raise
+        known = [found.name for found in client.search_registered_models(max_results=_NAMES)]
+        near = difflib.get_close_matches(model, known, n=3)
+        remedy = f"did you mean {' or '.join(near)}?" if near else "register a version of it first"
+        raise NotFoundError("a registered model", got=repr(model), remedy=remedy) from error
+
+
+def aliased(client: mlflow.MlflowClient, model: str, alias: str) -> ModelVersion | None:
+    """The version that an alias points to; None only when the registry says that there is no such alias.
+
+    Raises:
+        ConfigurationError: nobody can set such an alias (MLflow answers the newest version to ``latest``).
+    """
+    if not _ALIAS.fullmatch(alias) or _RESERVED.fullmatch(alias):
+        remedy = "write letters, digits, _ and - (not latest, not v and a number)"
+        raise ConfigurationError("an alias that MLflow allows", got=repr(alias), remedy=remedy)
+    try:
+        return client.get_model_version_by_alias(model, alias)
+    except MlflowException as error:
+        if is_missing(error):
+            return None
+        raise
+
+
+def candidate(client: mlflow.MlflowClient, version: ModelVersion) -> Candidate:
+    """A registered version; its logged model is found through the source, since the version does not say it."""
+    source = str(version.source or "")
+    return Candidate(
+        name=version.name,
+        version=str(version.version),
+        run_id=version.run_id or None,
+        model_id=source.removeprefix("models:/") if source.startswith("models:/m-") else None,
+        uri=f"models:/{version.name}/{version.version}",
+        title=_run_name(client, version.run_id),
+    )
+
+
+def challengers(
+    client: mlflow.MlflowClient, model: str, chosen: Mapping[str, JsonValue], champion: str | None
+) -> list[Candidate]:
+    """The chosen candidates without the champion (by its version).
+
+    Raises:
+        NotFoundError: the choice names what does not exist.
+    """
+    if "run" in chosen:
+        return _of_run(client, str(chosen["run"]))
+    found = [v for v in _chosen(client, model, chosen) if str(v.version) != champion]
+    if "newest" in chosen:
+        found = found[: cast("int", chosen["newest"])]
+    return [candidate(client, version) for version in found]
+
+
+def versions_of(client: mlflow.MlflowClient, model: str) -> list[ModelVersion]:
+    """All versions, newest first; a version that two pages share (paging is by offset) counts once."""
+    quote = "'" if '"' in model else '"'  # MLflow knows no way to escape one
+    found: dict[int, ModelVersion] = {}
+    token = None
+    while True:
+        page = client.search_model_versions(f"name={quote}{model}{quote}", max_results=_PAGE, page_token=token)
+        found |= {int(version.version): version for version in page}
+        token = page.token
+        if not token:
+            return [found[number] for number in sorted(found, reverse=True)]
+
+
+def _chosen(client: mlflow.MlflowClient, model: str, chosen: Mapping[str, JsonValue]) -> Sequence[ModelVersion]:
+    if "alias" in chosen:
+        alias = str(chosen["alias"])
+        version = aliased(client, model, alias)
+        if version is None:
+            known = ", ".join(sorted(client.get_registered_model(model).aliases)) or "none"
+            remedy = f"set it on a version, or choose challengers another way; aliases there are: {known}"
+            raise NotFoundError(f"the alias {alias!r} on {model!r}", got="none", remedy=remedy)
+        return [version]
+    every = versions_of(client, model)
+    if "versions" in chosen:
+        wanted = [str(v) for v in cast("list[JsonValue]", chosen["versions"])]
+        by_number = {str(v.version): v for v in every}
+        lacking = [v for v in wanted if v not in by_number]
+        if lacking:
+            known = ", ".join(sorted(by_number, key=int)) or "none"
+            raise NotFoundError(f"version {lacking[0]} of {model!r}", got=f"only {known}", remedy="name one of those")
+        return [by_number[v] for v in dict.fromkeys(wanted)]
+    if "tag" in chosen:
+        tags = cast("dict[str, str]", chosen["tag"])
+        found = [v for v in every if all(v.tags.get(key) == str(value) for key, value in tags.items())]
+        if not found:
+            remedy = "tag the candidates, or choose them another way"
+            raise NotFoundError(f"versions of {model!r} with tags {tags}", got="none", remedy=remedy)
+        return found
+    if "newest" in chosen:
+        return every
+    raise ConfigurationError("alias, newest, versions, tag or run", got=", ".join(chosen) or "none", remedy="give one")
+
+
+def check_run(client: mlflow.MlflowClient, run_id: str) -> Run:
+    """The run.
+
+    Raises:
+        NotFoundError: the registry has no such run.
+    """
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        if not is_missing(error) and error.error_code != "INVALID_PARAMETER_VALUE":  # an id of impossible form
+            raise
+        raise NotFoundError("a run", got=repr(run_id), remedy="copy the run's id from MLflow") from error
+
+
+def _of_run(client: mlflow.MlflowClient, run_id: str) -> list[Candidate]:
+    """Every model that a run logged, by training step."""
+    run = check_run(client, run_id)
+    outputs = run.outputs.model_outputs if run.outputs else []
+    if not outputs:
+        raise NotFoundError(
+            f"models logged by run {run_id}", got="none", remedy="log one with mlflow.pytorch.log_model in that run"
+        )
+    title = run.info.run_name
+    return [
+        Candidate(
+            name=client.get_logged_model(output.model_id).name or output.model_id,
+            run_id=run_id,
+            model_id=output.model_id,
+            uri=f"models:/{output.model_id}",
+            step=output.step,
+            title=f"{title} step {output.step}" if output.step else title,
+        )
+        for output in sorted(outputs, key=lambda o: (o.step or 0, o.model_id))
+    ]
+
+
+def _run_name(client: mlflow.MlflowClient, run_id: str | None) -> str | None:
+    if not run_id:
+        return None
+    try:
+        return str(client.get_run(run_id).info.run_name)
+    except MlflowException as error:
+        if is_missing(error):
+            return None
+        raise
