@@ -61,7 +61,7 @@ class Trainer:
         return run.info.run_id
 
     def logged(
-        self, folder: Path, run_id: str, *, step: int | None = None, files: Mapping[str, str] | None = None
+        self, folder: Path, run_id: str, *, step: int | None = None, files: Mapping[str, str | bytes] | None = None
     ) -> str:
         """A logged model of that run, of these files (an MLmodel of PyTorch's and eight bytes by default)."""
         from mlflow.entities import LoggedModelOutput
@@ -69,7 +69,7 @@ class Trainer:
         folder.mkdir(parents=True)
         for name, text in (files if files is not None else {"MLmodel": _MLMODEL, "data/model.pt2": "not pt2."}).items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(text, encoding="utf-8")
+            (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
         model = self.client.create_logged_model(self.experiment(), name="model", source_run_id=run_id)
         self.client.log_model_artifacts(model.model_id, str(folder))
         self.client.finalize_logged_model(model.model_id, "READY")
@@ -83,7 +83,7 @@ class Trainer:
         *,
         title: str = "sgd",
         tags: Mapping[str, str] | None = None,
-        files: Mapping[str, str] | None = None,
+        files: Mapping[str, str | bytes] | None = None,
     ) -> "ModelVersion":
         """A registered version with a run and a logged model of its own."""
         from mlflow.exceptions import MlflowException
@@ -92,8 +92,11 @@ class Trainer:
         model_id = self.logged(folder, run_id, files=files)
         with contextlib.suppress(MlflowException):
             self.client.create_registered_model(name)
+        source = f"models:/{model_id}"
         with _globally(self.uri):
-            return self.client.create_model_version(name, f"models:/{model_id}", run_id=run_id, tags=dict(tags or {}))
+            return self.client.create_model_version(
+                name, source, run_id=run_id, tags=dict(tags or {}), model_id=model_id
+            )
 
     def files_of(self, model_id: str) -> Path:
         """Where the files of a logged model lie on this disk."""

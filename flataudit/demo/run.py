@@ -35,6 +35,17 @@ challengers: {{newest: {newest}}}
 data:
   train:      {{use: npz, path: train.npz}}
   validation: {{use: npz, path: validation.npz}}
+probes:                            # without this key: all that is installed, at their own precision
+  - accuracy
+  - calibration
+  - {{use: hessian_trace, relative_error: 0.1}}
+  - {{use: spectrum, relative_error: 0.05}}
+  - {{use: sharpness, steps: 3}}
+  - {{use: weight_noise, draws: 5}}
+  - input_gradient
+  - input_noise
+  - corruption
+  - {{use: landscape, steps: 3}}
 policy:
   non_inferiority: {{metric: validation_accuracy, margin: 0.005, confidence: 0.95}}
   criteria:

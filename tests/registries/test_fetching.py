@@ -94,7 +94,14 @@ def test_an_mlmodel_that_cannot_be_read(trainer, tmp_path, mlmodel):
 
 def test_files_that_are_gone(trainer, champion, tmp_path):
     shutil.rmtree(trainer.files_of(champion.model_id))
-    with pytest.raises(ModelError, match="the files of v1|an MLmodel file"):
+    with pytest.raises(ModelError, match=r"the files of v1|an MLmodel file"):
+        fetch(trainer, champion, tmp_path / "fetched")
+
+
+def test_links_are_refused(trainer, champion, tmp_path):
+    (tmp_path / "secret").write_text("a host's file")
+    (trainer.files_of(champion.model_id) / "data/extra").symlink_to(tmp_path / "secret")
+    with pytest.raises(ModelError, match="a link, 'extra'"):
         fetch(trainer, champion, tmp_path / "fetched")
 
 
@@ -103,7 +110,10 @@ def test_files_that_are_gone(trainer, champion, tmp_path):
 
 def log_data(trainer, run_id, path, context):
     dataset = from_numpy(
-        np.zeros((2, 2)), source=LocalArtifactDatasetSource(str(path)), name="digits\x1b <b>", digest="d"
+        np.zeros((2, 2)),
+        source=LocalArtifactDatasetSource(str(path)),
+        name="digits\x1b <b>",
+        digest=Path(path).stem[:8],
     )
     entry = DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", context)])
     trainer.client.log_inputs(run_id, [entry])

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import mlflow
-from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 from pydantic import Field, JsonValue
 
@@ -70,8 +69,7 @@ class MlflowRegistry(Record):
     def fetch(self, candidate: Candidate, into: Path) -> Candidate:
         """Copy its files into an empty folder; the same candidate with flavour and digest."""
         with speaking(self.uri):
-            connect(self.uri)
-            return fetched(candidate, self.uri, into)
+            return fetched(connect(self.uri), self.uri, candidate, into)
 
     def datasets(self) -> Sequence[DataSpec]:
         """Data that the candidates' runs logged and that can be read from here."""
@@ -122,7 +120,7 @@ class MlflowRegistry(Record):
             if not client.list_artifacts(run_id, path):
                 raise NotFoundError(f"an audit in run {run_id}", got="none", remedy=remedy)
             with tempfile.TemporaryDirectory(prefix="flataudit-") as scratch:
-                kept = download_artifacts(run_id=run_id, artifact_path=path, dst_path=scratch, tracking_uri=self.uri)
+                kept = client.download_artifacts(run_id, path, scratch)
                 shutil.copytree(kept, into, dirs_exist_ok=True)
 
     def check(self) -> list[Check]:

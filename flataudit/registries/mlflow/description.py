@@ -4,15 +4,14 @@ import tempfile
 from pathlib import Path
 
 import mlflow
-from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from flataudit.errors import ModelError
-from flataudit.evidence import Record
+from flataudit.evidence import Candidate, Record
 from flataudit.registries.mlflow.client import is_missing
-from flataudit.registries.mlflow.fetching import read_mlmodel
-from flataudit.registries.mlflow.selection import versions_of
+from flataudit.registries.mlflow.fetching import download, read_mlmodel
+from flataudit.registries.mlflow.selection import candidate, versions_of
 
 __all__ = ["ModelDescription", "describe"]
 
@@ -64,7 +63,7 @@ def describe(client: mlflow.MlflowClient, uri: str, model: str) -> ModelDescript
             f"{entry.dataset.name} ({next((t.value for t in entry.tags if t.key == 'mlflow.data.context'), '?')})"
             for entry in inputs
         ),
-        signature=_signature(uri, f"models:/{model}/{versions[0].version}") if versions else (),
+        signature=_signature(client, uri, candidate(client, versions[0])) if versions else (),
     )
 
 
@@ -77,15 +76,13 @@ def _run(client: mlflow.MlflowClient, run_id: str | None) -> Run | None:
         raise
 
 
-def _signature(uri: str, model_uri: str) -> tuple[str, ...]:
+def _signature(client: mlflow.MlflowClient, uri: str, newest: Candidate) -> tuple[str, ...]:
     """``inputs …`` and ``outputs …`` of the MLmodel file."""
     with tempfile.TemporaryDirectory(prefix="flataudit-") as scratch:
         try:
-            file = download_artifacts(
-                artifact_uri=f"{model_uri}/MLmodel", dst_path=scratch, tracking_uri=uri, registry_uri=uri
-            )
-            declared = read_mlmodel(Path(file)).get("signature")
-        except (MlflowException, OSError, ModelError):
+            download(client, uri, newest, Path(scratch), path="MLmodel")
+            declared = read_mlmodel(Path(scratch) / "MLmodel").get("signature")
+        except ModelError:
             return ()
     if not isinstance(declared, dict):
         return ()

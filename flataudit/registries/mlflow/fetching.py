@@ -7,8 +7,8 @@ from urllib.parse import unquote, urlsplit
 
 import mlflow
 import yaml
-from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from flataudit.contracts import DataSpec, Role, Spec
 from flataudit.errors import ModelError
@@ -16,10 +16,9 @@ from flataudit.evidence import Candidate
 from flataudit.manifest import manifest_digest
 from flataudit.registries.mlflow.client import is_missing, is_silence
 
-__all__ = ["fetched", "logged_datasets", "read_mlmodel"]
+__all__ = ["download", "fetched", "logged_datasets", "read_mlmodel"]
 
-_ADDED_BY_CLIENT = ("registered_model_meta",)
-"""Written by MLflow's client into what it downloads by name and version; no bytes of the candidate's."""
+_REMEDY = "restore its artifacts or log it again"
 _FLAVOURS = ("pytorch", "onnx", "sklearn", "transformers", "lightgbm", "xgboost")
 _ROLES: Mapping[str, Role] = {
     "train": "train",
@@ -32,26 +31,48 @@ _SUFFIXES = {".npz": "npz", ".csv": "csv", ".parquet": "parquet"}
 _MLMODEL_BYTES = 2**20
 
 
-def fetched(candidate: Candidate, uri: str, into: Path) -> Candidate:
+def fetched(client: mlflow.MlflowClient, uri: str, candidate: Candidate, into: Path) -> Candidate:
     """Copy the candidate's files into an empty folder; the candidate with flavour and digest.
 
-    They are fetched as a server fetches them, by name and version; the digest is that of the logged model too.
+    Raises:
+        ModelError: the registry has no files for it, links among them, or no readable MLmodel.
+    """
+    download(client, uri, candidate, into)
+    flavours = read_mlmodel(into / "MLmodel")["flavors"]
+    return candidate.model_copy(update={"flavour": _flavour(flavours), "digest": manifest_digest(into)})
+
+
+def download(client: mlflow.MlflowClient, uri: str, candidate: Candidate, into: Path, *, path: str = "") -> None:
+    """Copy all files, or one, from where the registry keeps them.
+
+    MLflow resolves ``models:/…`` at the whole process's registry, whatever the client's, and adds a file of its own
+    to what it downloads; so the place is asked for here, and only bytes of the candidate's arrive.
 
     Raises:
-        ModelError: the registry has no files for it, or no readable MLmodel among them.
+        ModelError: there is no such file, or a link among them.
     """
     try:
-        download_artifacts(artifact_uri=candidate.uri, dst_path=str(into), tracking_uri=uri, registry_uri=uri)
+        if candidate.version is None:
+            place = client.get_logged_model(str(candidate.model_id)).artifact_location
+        else:
+            place = client.get_model_version_download_uri(candidate.name, candidate.version)
+        _refuse_links(candidate, place)
+        repository = get_artifact_repository(place, tracking_uri=uri, registry_uri=uri)
+        repository.download_artifacts(path, str(into))  # type: ignore[no-untyped-call]  # one of MLflow's few
     except (MlflowException, OSError) as error:
         if is_silence(error):
             raise
         told = str(error).strip().partition("\n")[0][:300]
-        remedy = "restore its artifacts or log it again"
-        raise ModelError(f"the files of {candidate.label}", got=told, remedy=remedy) from error
-    for name in _ADDED_BY_CLIENT:
-        (into / name).unlink(missing_ok=True)
-    flavours = read_mlmodel(into / "MLmodel")["flavors"]
-    return candidate.model_copy(update={"flavour": _flavour(flavours), "digest": manifest_digest(into)})
+        raise ModelError(f"the files of {candidate.label}", got=told, remedy=_REMEDY) from error
+
+
+def _refuse_links(candidate: Candidate, place: str) -> None:
+    """MLflow's copy of a local folder would follow them to any file of this machine."""
+    parts = urlsplit(place)
+    if parts.scheme in ("", "file"):
+        found = next((path for path in Path(unquote(parts.path)).rglob("*") if path.is_symlink()), None)
+        if found is not None:
+            raise ModelError(f"regular files of {candidate.label}", got=f"a link, {found.name!r}", remedy=_REMEDY)
 
 
 def read_mlmodel(file: Path) -> Mapping[str, object]:

@@ -41,7 +41,7 @@ def promote(client: mlflow.MlflowClient, uri: str, alias: str, winner: Candidate
     assert winner.version is not None and winner.digest is not None
     target = winner.version
     _same_identity(client, winner)
-    _same_bytes(uri, winner)
+    _same_bytes(client, uri, winner)
     now = _current(client, winner.name, alias)
     if now == target:
         return
@@ -76,10 +76,10 @@ def _same_identity(client: mlflow.MlflowClient, winner: Candidate) -> None:
         raise TamperedError(expected, got=f"run {found.run_id}, model {found.model_id}", remedy=_TAMPERED)
 
 
-def _same_bytes(uri: str, winner: Candidate) -> None:
+def _same_bytes(client: mlflow.MlflowClient, uri: str, winner: Candidate) -> None:
     with tempfile.TemporaryDirectory(prefix="flataudit-") as scratch:
         try:
-            digest = fetched(winner, uri, Path(scratch)).digest
+            digest = fetched(client, uri, winner, Path(scratch)).digest
         except ModelError as error:
             raise TamperedError(f"files with digest {winner.digest}", got=error.got, remedy=_TAMPERED) from error
     if digest != winner.digest:

@@ -104,7 +104,7 @@ def fitting(name: str) -> str:
     >>> fitting("shift_accuracy/autumn")
     'shift_accuracy/autumn'
     >>> fitting("shift_accuracy/<b>/../x")
-    'shift_accuracy/_b_/_/x-23a2b7'
+    'shift_accuracy/_b_/_/x-42eaf4'
     """
     parts = (_UNFIT.sub("_", part) for part in name.split("/"))
     fit = "/".join("_" if part.strip(" .") == "" else part for part in parts)[:_KEY_CHARACTERS]
