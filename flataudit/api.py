@@ -2,18 +2,22 @@
 
 import hashlib
 import random
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import cast
+from typing import Literal, TypeVar, cast
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from pydantic import JsonValue
 from torch import Tensor, nn
+from torch.export.passes import move_to_device_pass
 
 from flataudit import plugins
-from flataudit.backends.torch_model import TorchModel, evaluation_mode, verify
+from flataudit.backends.torch_model import TorchModel, evaluation_mode, plain_module
+from flataudit.backends.verification import verify
 from flataudit.contracts import AuditData, Budget, OutputKind, Probe, Spec, Task
 from flataudit.data.examples import checked
 from flataudit.decision import Comparison
@@ -25,6 +29,7 @@ from flataudit.statistics.comparer import PairedComparer
 
 __all__ = ["compare", "measure"]
 
+_T = TypeVar("_T")
 ProbeSpec = str | Mapping[str, object] | Spec
 
 
@@ -38,7 +43,7 @@ def measure(
     outputs: OutputKind | None = None,
     seed: int = 0,
     device: str | None = None,
-    dtype: str | None = None,
+    dtype: Literal["float32", "float64"] | None = None,
     batch_size: int | None = None,
     budget: Budget | None = None,
     relative_error: float | None = None,
@@ -50,7 +55,7 @@ def measure(
         inputs: ``(n, …)`` array or tensor, or an `AuditData`.
         targets: ``(n,)`` class numbers or values.
         probes: names of probes, names of metrics (the probe that declares one runs), or ``{use: …, …}``.
-        task: inferred when None: whole-number targets are classes, others values.
+        task: inferred when None: integer targets are classes, floating-point ones values, unless all are 0 or 1.
         outputs: what the model returns; checked on the inputs.
         seed: of every random draw; the global random states are not touched.
         device: a copy of the model is moved there; None: where it is.
@@ -68,10 +73,9 @@ def measure(
         ModelError: the model does not answer as declared.
     """
     data = _data(inputs, targets)
-    chosen = [_spec(probe, relative_error) for probe in probes]
-    made = [(spec.use, make_probe(spec)) for spec in {spec.use: spec for spec in chosen}.values()]
+    made = [(spec.use, make_probe(spec)) for spec in _specs(probes, relative_error)]
     module = _module(model, device, dtype)
-    with _untouched_randomness(), evaluation_mode(module):
+    with _untouched_randomness(), evaluation_mode(module), torch.enable_grad():
         wrapped = TorchModel(
             module,
             task or _task(data),
@@ -100,18 +104,23 @@ def measure(
 
 
 def compare(champion: Evidence, challenger: Evidence, *, confidence: float = 0.95) -> list[Comparison]:
-    """Two measured models, metric by metric, as challenger minus champion.
+    """Two measured models as challenger minus champion, for every metric that both have.
 
-    Evidence alone holds no per-example numbers, so that these intervals are unpaired, and wider than a gate's.
+    Evidence alone holds no per-example numbers, so that these intervals are unpaired, and wider than a gate's; models
+    that were measured differently are refused, each comparison with the reason.
     """
-    labels = {"champion": champion, "challenger": challenger}
-    examined = [
-        Examined(e.model_copy(update={"candidate": e.candidate.model_copy(update={"name": label, "version": None})}))
-        for label, e in labels.items()
-    ]
+    ordered = [_named(champion, "1"), _named(challenger, "2")]
     policy = Policy(non_inferiority=NonInferiority(confidence=confidence))
-    found = PairedComparer().compare(examined, policy)
-    return [c if c.champion == "champion" else c.reversed() for c in found]
+    shared = {m.metric for m in champion.measurements} & {m.metric for m in challenger.measurements}
+    found = PairedComparer().compare(ordered, policy)
+    roles = {"champion": "champion", "challenger": "challenger"}
+    return [comparison.model_copy(update=roles) for comparison in found if comparison.metric in shared]
+
+
+def _named(evidence: Evidence, name: str) -> Examined:
+    """Under a name by which the comparer puts the champion first, even if both are one model."""
+    candidate = evidence.candidate.model_copy(update={"name": name, "version": None, "model_id": None})
+    return Examined(evidence.model_copy(update={"candidate": candidate}))
 
 
 def _data(inputs: "ArrayLike | Tensor | AuditData", targets: "ArrayLike | Tensor | None") -> AuditData:
@@ -122,38 +131,74 @@ def _data(inputs: "ArrayLike | Tensor | AuditData", targets: "ArrayLike | Tensor
     return checked("validation", "validation", arrays[0], arrays[1], source="the arguments")
 
 
-def _array(values: "ArrayLike | Tensor") -> np.ndarray:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+def _array(values: "ArrayLike | Tensor") -> "NDArray[np.generic]":
+    if not isinstance(values, Tensor):
+        return np.asarray(values)
+    brief = values.detach().cpu()
+    return cast("NDArray[np.generic]", (brief.float() if brief.dtype == torch.bfloat16 else brief).numpy())
 
 
 def _task(data: AuditData) -> Task:
     if data.targets is None:
         raise ConfigurationError("targets, or an explicit task", got="neither", remedy="pass targets")
-    return "multiclass" if data.targets.dtype.kind in "iu" else "regression"
+    if data.targets.dtype.kind in "iu":
+        return "multiclass"
+    if np.isin(data.targets, (0, 1)).all():
+        remedy = "pass task='binary' and integer targets, or task='regression'"
+        raise ConfigurationError("an explicit task", got="floating-point targets that are all 0 or 1", remedy=remedy)
+    return "regression"
 
 
 def _module(model: object, device: str | None, dtype: str | None) -> nn.Module:
     if isinstance(model, torch.export.ExportedProgram):
-        model = model.module()
-    if not isinstance(model, nn.Module):
-        got, remedy = type(model).__name__, "models of other kinds are not yet measured"
+        moved = move_to_device_pass(_copied(model), device) if device else model
+        return _copied(moved.module()).to(getattr(torch, dtype)) if dtype else moved.module()
+    module = plain_module(model)
+    if module is None:
+        got, remedy = f"a {type(model).__name__}", "models of other kinds are not yet measured"
         raise ConfigurationError("a torch.nn.Module or an exported program", got=got, remedy=remedy)
     if device is None and dtype is None:
-        return model
-    return deepcopy(model).to(device=device, dtype=getattr(torch, dtype) if dtype else None)
+        return module
+    return _copied(module).to(device=device, dtype=getattr(torch, dtype) if dtype else None)
 
 
-def _spec(probe: ProbeSpec, relative_error: float | None) -> Spec:
-    if isinstance(probe, Mapping):
-        spec = Spec(use=str(probe["use"]), params={k: v for k, v in probe.items() if k != "use"})
-    elif isinstance(probe, Spec):
-        spec = probe
-    else:
-        spec = Spec(use=probe if probe in plugins.names("probes") else _declaring(probe))
+def _copied(thing: _T) -> _T:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch warns of a class of its own in every exported program
+        return deepcopy(thing)
+
+
+def _specs(probes: Sequence[ProbeSpec], relative_error: float | None) -> list[Spec]:
+    """Each probe once, however many of its metrics were named; with its parameters, where some were given."""
+    chosen: dict[str, Spec] = {}
+    for one in probes:
+        spec = _spec(one)
+        if spec.use in chosen and spec.params and chosen[spec.use].params not in ({}, spec.params):
+            remedy = "measure twice"
+            raise ConfigurationError(f"one set of parameters of {spec.use!r}", got="two", remedy=remedy)
+        if spec.use not in chosen or spec.params:
+            chosen[spec.use] = spec
+    return [_with_relative_error(spec, relative_error) for spec in chosen.values()]
+
+
+def _spec(probe: ProbeSpec) -> Spec:
+    if isinstance(probe, Spec):
+        return probe
+    if isinstance(probe, str):
+        return Spec(use=probe if probe in plugins.names("probes") else _declaring(probe))
+    if "use" not in probe:
+        remedy = "write {'use': 'hessian_trace', 'relative_error': 0.01}"
+        raise ConfigurationError("a probe's name under 'use'", got=f"the keys {sorted(probe)}", remedy=remedy)
+    flat = {key: value for key, value in probe.items() if key not in ("use", "params")}
+    nested = cast("Mapping[str, JsonValue]", probe.get("params", {}))
+    return Spec.model_validate({"use": probe["use"], "params": {**nested, **flat}})
+
+
+def _with_relative_error(spec: Spec, relative_error: float | None) -> Spec:
     fields = getattr(plugins.load("probes", spec.use), "model_fields", {})
-    if relative_error is not None and "relative_error" in fields:
-        return Spec(use=spec.use, params={"relative_error": relative_error, **spec.params})
-    return spec
+    if relative_error is None or "relative_error" not in fields:
+        return spec
+    return Spec(use=spec.use, params={"relative_error": relative_error, **spec.params})
 
 
 def _declaring(metric: str) -> str:
@@ -187,7 +232,9 @@ def _candidate(module: nn.Module) -> Candidate:
 def _untouched_randomness() -> Iterator[None]:
     """Whatever a model's own forward draws, the global random states are afterwards what they were."""
     python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        yield
-    random.setstate(python)
-    np.random.set_state(numpy)
+    try:
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from flataudit import plugins
 from flataudit.contracts import AuditData, Backend, Budget, DataSource, DataSpec, Job, Predictor, Probe, Reading, Spec
-from flataudit.errors import DataError, FlatauditError, ModelError, PluginError, UntrustedError
+from flataudit.errors import DataError, FlatauditError, ModelError, UntrustedError
 from flataudit.evidence import AuditProtocol, Cost, Evidence, Examined, Measurement, Metric, Outcome
 from flataudit.manifest import manifest_digest
 
@@ -52,14 +52,14 @@ def examine(job: Job, announce: Announce) -> Examined:
     """Load the candidate, run every probe, and return the evidence; a candidate's failure is evidence too."""
     data = [load_data(spec) for spec in job.data]
     started = time.monotonic()
+    known = plugins.names("backends")
+    if job.candidate.flavour not in known:
+        reason = f"models of flavour {job.candidate.flavour!r} are not yet audited (only {', '.join(known)})"
+        return failed_evidence(job, reason, "log the model as PyTorch", Outcome.NOT_APPLICABLE, data)
     try:
         _verify(job)
         backend = cast("Backend", plugins.make("backends", job.candidate.flavour))
         model, trust = backend.load(job, _sample(data))
-    except PluginError:
-        known = ", ".join(plugins.names("backends"))
-        reason = f"models of flavour {job.candidate.flavour!r} are not yet audited (only {known})"
-        return failed_evidence(job, reason, "log the model as PyTorch", Outcome.NOT_APPLICABLE, data)
     except UntrustedError as error:
         return failed_evidence(job, str(error), error.remedy, Outcome.FAILED, data)
     except Exception as error:  # noqa: BLE001  # a hostile artifact may raise anything while it loads

@@ -3,7 +3,7 @@
 `torch.export.load` unpickles more than it seems to: weights and constants that say ``use_pickle``, custom objects, and
 the sample inputs (first with ``weights_only``, and when that fails without). Symbolic shapes are parsed by sympy, which
 evaluates them, and guards on shapes become Python source. So the archive is read here first, member by member; what is
-not plainly data is code.
+not plainly data is code. And what was read is what torch gets: two zip readers may see different members in one file.
 """
 
 import io
@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from pydantic import JsonValue
 
-__all__ = ["code_in_archive"]
+__all__ = ["read_archive"]
 
 _DATA = re.compile(
     r"(data/(weights|constants)/((weight|tensor|constant)_\d+|model_(weights|constants)_config\.json)"
@@ -33,26 +33,31 @@ _PLAIN = re.compile(r"[\w\s+\-*/%(),<>=!&|~.']*")
 _SIZE = re.compile(r"L\['\w+'\](\[\d+\]|\['\w+'\])*\.(size|stride)\(\)\[\d+\]")
 
 
-def code_in_archive(path: Path) -> str | None:
-    """What in the archive would run code when it is loaded, in a few words; None if nothing was found.
+def read_archive(path: Path) -> tuple[io.BytesIO, str | None]:
+    """The archive written anew from its members, and what in it would run code, in a few words (None: nothing).
 
     Raises:
-        zipfile.BadZipFile: it is no archive, or is cut off.
+        zipfile.BadZipFile: it is no archive, is cut off, or a member is damaged.
+        ValueError: a member is not the JSON it should be.
     """
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    copy, code = io.BytesIO(), None
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(copy, "w") as written:
+        names = list(dict.fromkeys(archive.namelist()))
         root = names[0].partition("/")[0] if names else ""
-        odd = [name for name in names if not _DATA.fullmatch(name.removeprefix(f"{root}/"))]
-        if odd:
-            return f"the member {odd[0]!r}"
         for name in names:
-            if name.endswith(".pt") and not _plain_tensors(archive.read(name)):
-                return "sample inputs that are more than tensors"
-            if name.endswith(".json"):
-                found = _code_in_json(json.loads(archive.read(name)))
-                if found:
-                    return found
-    return None
+            content = archive.read(name)
+            code = code or _code_in_member(name, root, content)
+            written.writestr(zipfile.ZipInfo(name), content)
+    copy.seek(0)
+    return copy, code
+
+
+def _code_in_member(name: str, root: str, content: bytes) -> str | None:
+    if not _DATA.fullmatch(name.removeprefix(f"{root}/")):
+        return f"the member {name!r}"
+    if name.endswith(".pt") and not _plain_tensors(content):
+        return "sample inputs that are more than tensors"
+    return _code_in_json(json.loads(content)) if name.endswith(".json") else None
 
 
 def _plain_tensors(content: bytes) -> bool:

@@ -1,6 +1,7 @@
 """PyTorch candidates: exported programs (``.pt2``, the default of MLflow 3) and, when trusted, pickled modules."""
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Literal, cast
 
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.export.passes import move_to_device_pass
 
-from flataudit.backends.pt2 import code_in_archive
-from flataudit.backends.torch_model import TorchModel, verify
+from flataudit.backends.pt2 import read_archive
+from flataudit.backends.torch_model import TorchModel, plain_module
+from flataudit.backends.verification import verify
 from flataudit.contracts import Check, Job
 from flataudit.errors import ModelError, UntrustedError
 from flataudit.evidence import Record
@@ -67,16 +69,15 @@ def _model_file(folder: Path) -> Path:
 def _program(file: Path, job: Job) -> tuple[nn.Module, Trust]:
     remedy = "the file is damaged: log the model again"
     try:
-        code = code_in_archive(file)
-    except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        raise ModelError("a whole .pt2 archive", got=f"{type(error).__name__}: {error}", remedy=remedy) from error
+        archive, code = read_archive(file)
+    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, RuntimeError) as error:
+        raise ModelError("a whole .pt2 archive", got=_told(error), remedy=remedy) from error
     if code is not None and not job.trust:
         raise UntrustedError("a program that is data only", got=code, remedy="pass --trust if you trust its author")
     try:
-        program = torch.export.load(str(file))
+        program = torch.export.load(archive)
     except Exception as error:
-        got = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:300]}"
-        raise ModelError("a program that this torch can load", got=got, remedy=remedy) from error
+        raise ModelError("a program that this torch can load", got=_told(error), remedy=remedy) from error
     if job.device != "cpu":
         program = move_to_device_pass(program, job.device)
     return cast("nn.Module", program.module()), "data_only" if code is None else "code_bearing"
@@ -89,7 +90,17 @@ def _pickled(file: Path, job: Job) -> tuple[nn.Module, Trust]:
             got="a pickled module, whose loading runs its own code",
             remedy="log it with an input example (MLflow then exports a .pt2 program), or pass --trust",
         )
-    module = torch.load(file, map_location=job.device, weights_only=False)
-    if not isinstance(module, nn.Module):
-        raise ModelError("a torch.nn.Module", got=type(module).__name__, remedy="log the module itself")
+    try:
+        loaded = torch.load(file, map_location=job.device, weights_only=False)
+    except Exception as error:
+        got, remedy = _told(error), "install the package that defines its class, or log the model again"
+        raise ModelError("a pickled module that loads here", got=got, remedy=remedy) from error
+    module = plain_module(loaded)
+    if module is None:
+        remedy = "log the eager module, or export it with torch.export"
+        raise ModelError("a torch.nn.Module", got=f"a {type(loaded).__name__}", remedy=remedy)
     return module.to(job.device).eval(), "code_bearing"
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"

@@ -18,12 +18,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from flataudit.contracts import Meter, OutputKind, Task
 from flataudit.errors import ConfigurationError, ModelError
 
-__all__ = ["TorchModel", "evaluation_mode", "verify"]
+__all__ = ["TorchModel", "evaluation_mode", "plain_module"]
 
 _LOG_FLOOR = 1e-30
 _BATCH_BYTES = 64 * 2**20
-_SUM_TOLERANCE = 1e-3
-_NEIGHBOUR_TOLERANCE = 1e-3
 
 
 @contextmanager
@@ -39,6 +37,12 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
+def plain_module(model: object) -> nn.Module | None:
+    """The module that can be differentiated twice: a compiled one's original; None for TorchScript or no module."""
+    module = getattr(model, "_orig_mod", model)
+    return module if isinstance(module, nn.Module) and not isinstance(module, torch.jit.ScriptModule) else None
+
+
 class TorchModel:
     """A module with the capabilities `Predictor`, `Perturbable` and `Differentiable`.
 
@@ -46,8 +50,16 @@ class TorchModel:
         module: in evaluation mode, on its device.
         task: what its outputs mean.
         outputs: ``logits``, ``probabilities`` or ``values``; None: logits, or values for a regression.
-        batch_size: most examples a pass; None: by the size of an example.
+        batch_size: most examples a pass; None: from 32 to 4096, by ``example_bytes``.
+        example_bytes: memory that one example takes inside the model, in bytes.
+
+    Raises:
+        ConfigurationError: the task is not yet audited, or its models do not return such outputs.
     """
+
+    parameters: Mapping[str, Tensor]
+    """Every floating-point parameter once, detached, also those that training froze: candidates that froze different
+    ones still compare, and a model frozen for serving has its curvature."""
 
     def __init__(
         self,
@@ -59,20 +71,24 @@ class TorchModel:
         example_bytes: int = 1024,
     ) -> None:
         if task == "multilabel":
-            raise ConfigurationError("a task among multiclass, binary, regression", got=task, remedy="not yet audited")
+            remedy = "audit one label at a time as binary: multilabel is not yet audited"
+            raise ConfigurationError("a task among multiclass, binary, regression", got=task, remedy=remedy)
+        if outputs is not None and (outputs == "values") != (task == "regression"):
+            known = "values" if task == "regression" else "logits or probabilities"
+            raise ConfigurationError(f"outputs of a {task} model: {known}", got=outputs, remedy="change it or the task")
         self.task: Task = task
+        self.declared = outputs
         self.outputs: OutputKind = outputs or ("values" if task == "regression" else "logits")
         self.meter = Meter()
-        self.parameters: Mapping[str, Tensor] = {
+        self.parameters = {
             name: tensor.detach() for name, tensor in module.named_parameters() if tensor.is_floating_point()
         }
         self.batch_size = batch_size or max(32, min(4096, _BATCH_BYTES // max(1, example_bytes)))
         self._module = module
         self._buffers = dict(module.named_buffers())
-        anything = next(iter([*self.parameters.values(), *self._buffers.values()]), torch.zeros(()))
-        self._device = anything.device
-        floating = [t.dtype for t in self.parameters.values()] or [torch.float32]
-        self._dtype = floating[0]
+        state = [*self.parameters.values(), *self._buffers.values(), torch.zeros(())]
+        self._device = state[0].device
+        self._dtype = next(tensor.dtype for tensor in state if tensor.is_floating_point())
         self.device, self.dtype = str(self._device), str(self._dtype).removeprefix("torch.")
 
     def tensors(self, inputs: NDArray[generic], targets: NDArray[generic] | None) -> tuple[Tensor, Tensor | None]:
@@ -108,13 +124,17 @@ class TorchModel:
         return self._predicted(self.parameters, inputs)
 
     def weights(self) -> dict[str, NDArray[generic]]:
-        """Copies of the parameters."""
-        return {name: tensor.cpu().numpy().copy() for name, tensor in self.parameters.items()}
+        """Copies of the parameters; float32 where NumPy has no such dtype (bfloat16)."""
+        brief = {name: t.float() if t.dtype == torch.bfloat16 else t for name, t in self.parameters.items()}
+        return {name: tensor.cpu().numpy().copy() for name, tensor in brief.items()}
 
     def predict_at(self, weights: Mapping[str, NDArray[generic]], inputs: NDArray[generic]) -> NDArray[np.float64]:
-        """`predict` at other parameters."""
-        moved = {name: torch.tensor(value, device=self._device) for name, value in weights.items()}
-        return self._predicted(moved, inputs)
+        """`predict` at other parameters; those that are not named stay."""
+        moved = {
+            name: torch.tensor(value, device=self._device, dtype=self.parameters[name].dtype)
+            for name, value in weights.items()
+        }
+        return self._predicted({**self.parameters, **moved}, inputs)
 
     def _predicted(self, parameters: Mapping[str, Tensor], inputs: NDArray[generic]) -> NDArray[np.float64]:
         parts = []
@@ -129,75 +149,30 @@ class TorchModel:
         if not isinstance(found, Tensor):
             got = f"a {type(found).__name__}"
             raise ModelError("one tensor of outputs", got=got, remedy="models with several outputs are not yet audited")
+        if not found.is_floating_point():
+            raise ModelError("scores or values", got=str(found.dtype), remedy="return them before argmax or rounding")
+        shape = tuple(found.shape)
+        if shape in ((n,), (n, 1)):
+            return found.reshape(n) if self.task == "regression" else self._two_columns(found.reshape(n))
         if self.task == "regression":
-            if found.shape not in ((n,), (n, 1)):
-                raise ModelError("values (n,) or (n, 1)", got=str(tuple(found.shape)), remedy="declare another task")
-            return found.reshape(n)
-        if found.ndim == 1 or found.shape[1] == 1:
-            return self._two_columns(found.reshape(n))
-        if found.ndim != 2:
-            raise ModelError("outputs (n, classes)", got=str(tuple(found.shape)), remedy="declare another task")
-        return found if self.outputs == "logits" else found.clamp_min(_LOG_FLOOR).log()
+            raise ModelError(f"values ({n},) or ({n}, 1)", got=f"shape {shape}", remedy="declare another task")
+        if len(shape) != 2 or shape[0] != n:
+            raise ModelError(f"outputs ({n}, classes)", got=f"shape {shape}", remedy="declare another task")
+        if self.task == "binary" and shape[1] != 2:
+            got, remedy = f"{shape[1]} columns", "declare `task: multiclass`"
+            raise ModelError("one or two columns of a binary classifier", got=got, remedy=remedy)
+        return found if self.outputs == "logits" else self._log(found)
 
     def _two_columns(self, found: Tensor) -> Tensor:
         """One column of a binary classifier as two of log-odds or log-probabilities."""
         if self.task != "binary":
-            raise ModelError("a column for every class", got="one column", remedy="declare `task: binary`")
+            remedy = "declare `task: binary` (or `task: regression`)"
+            raise ModelError("a column for every class", got="one column", remedy=remedy)
         if self.outputs == "logits":
             return torch.stack([torch.zeros_like(found), found], dim=1)
-        return torch.stack([1 - found, found], dim=1).clamp_min(_LOG_FLOOR).log()
+        return self._log(torch.stack([1 - found, found], dim=1))
 
-
-def verify(model: TorchModel, sample: NDArray[generic]) -> None:
-    """Refuse a model that does not answer as declared, twice the same, whatever its neighbours in the batch are.
-
-    Raises:
-        ModelError: with what was wrong and the remedy.
-    """
-    first = _answers(model, sample)
-    if model.task != "regression":
-        _check_kind(model, sample)
-    remedy = "it was exported in training mode: call model.eval() before exporting or logging it"
-    if not np.allclose(first, _answers(model, sample), rtol=1e-4, atol=1e-5):
-        raise ModelError("the same answer twice", got="two that differ (live dropout)", remedy=remedy)
-    half = (len(sample) + 1) // 2
-    if half == len(sample):
-        return
-    halves = np.concatenate([_answers(model, sample[:half]), _answers(model, sample[half:])])
-    apart = float(np.abs(halves - first).max())
-    if apart > _NEIGHBOUR_TOLERANCE * max(1.0, float(np.abs(first).max())):
-        got = f"answers that move by {apart:.3g} with the batch (batch normalisation in training mode)"
-        raise ModelError("answers that do not depend on the other examples", got=got, remedy=remedy)
-
-
-def _answers(model: TorchModel, inputs: NDArray[generic]) -> NDArray[np.float64]:
-    try:
-        found = model.predict(inputs)
-    except ModelError:
-        raise
-    except Exception as error:
-        got = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
-        remedy = (
-            f"check that it takes inputs of shape (n, {', '.join(map(str, inputs.shape[1:]))}) for any n: "
-            "log it with an input example of two or more examples, so that the batch size stays free"
-        )
-        raise ModelError("an answer to the validation inputs", got=got, remedy=remedy) from error
-    if not np.isfinite(found).all():
-        share = f"{np.mean(~np.isfinite(found)):.0%} NaN or infinite"
-        raise ModelError("finite outputs", got=share, remedy="check the model and the scale of its inputs")
-    return found
-
-
-def _check_kind(model: TorchModel, sample: NDArray[generic]) -> None:
-    """Declared probabilities must be some; undeclared or declared logits must not look like them on every row."""
-    declared = model.outputs
-    with torch.no_grad():
-        raw = cast("Tensor", model.returned(model.parameters, model.tensors(sample, None)[0])).double()
-    one = raw.ndim == 1 or raw.shape[1] == 1
-    inside = bool((raw >= -_SUM_TOLERANCE).all() and (raw <= 1 + _SUM_TOLERANCE).all())
-    sums = one or bool(((raw.sum(dim=1) - 1).abs() <= _SUM_TOLERANCE).all())
-    if declared == "probabilities" and not (inside and sums):
-        got = f"outputs from {float(raw.min()):.3g} to {float(raw.max()):.3g}"
-        raise ModelError("probabilities that add up to 1", got=got, remedy="declare `outputs: logits`")
-    if declared == "logits" and inside and sums and not one:
-        raise ModelError("logits", got="probabilities on every row", remedy="declare `outputs: probabilities`")
+    @staticmethod
+    def _log(probabilities: Tensor) -> Tensor:
+        """Finite logarithms, so that a probability of 0 costs much and not everything."""
+        return probabilities.clamp_min(max(_LOG_FLOOR, torch.finfo(probabilities.dtype).tiny)).log()

@@ -7,6 +7,7 @@ was worth.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -204,11 +205,12 @@ def _show(done: commands.Performed, rows: Sequence[Row], uri: str) -> None:
     console.print(table)
     console.print(_verdict(rows, kept))
     run_id = record.evidences[0].candidate.run_id
+    tools = "" if shutil.which("flataudit") else f"{Path(sys.executable).parent}/"
     console.print("\nTry next:", style="bold")
     for command in (
-        f"mlflow ui --backend-store-uri {uri}",
+        f"{tools}mlflow ui --backend-store-uri {uri}",
         f"xdg-open {done.folder / 'report.html'}",
-        f"flataudit score --run-id {run_id} --tracking-uri {uri}",
+        f"{tools}flataudit score --run-id {run_id} --tracking-uri {uri}",
     ):
         console.print(f"  {command}", soft_wrap=True, markup=False)
 

@@ -1,4 +1,4 @@
-"""Makes the small networks importable by the tests beside and in the probes' folder."""
+"""Makes the small networks importable by the tests of this folder."""
 
 import sys
 from pathlib import Path

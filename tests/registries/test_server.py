@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import mlflow
 import pytest
 import torch
+from mlflow.exceptions import RestException
 
 from flataudit.errors import ConflictError, NotFoundError, TamperedError
 from flataudit.evidence import Candidate
@@ -88,21 +89,51 @@ def test_a_file_changed_on_the_servers_disk(server, name, registry, candidates, 
     assert server.client.get_model_version(name, "3").tags["flataudit.decision"] == "tampered"
 
 
-def test_first_writes_at_the_same_moment(server, name, registry, candidates, audit):
-    """The server answers some of them 400 (UNIQUE constraint), which its client does not repeat."""
-    racers, made = 8, audit(candidates, champion=candidates[0])
-    barrier, evidence = threading.Barrier(racers), made.evidences[1]
+def test_first_writes_at_the_same_moment(server, name, registry, candidates):
+    """The server answers a few of such writes 400 (UNIQUE constraint), which its client does not repeat."""
+    racers, keys = 8, 6
+    barrier, candidate = threading.Barrier(racers, timeout=60), candidates[1]
 
     def race(index):
         client = connect(server.uri)
-        barrier.wait()
-        for key in range(5):
-            writing._tag(client, evidence.candidate, f"flataudit.race{key}", str(index))
+        for key in range(keys):
+            barrier.wait()
+            writing._tag(client, candidate, f"flataudit.race{key}", str(index))
 
     with ThreadPoolExecutor(racers) as pool:
         list(pool.map(race, range(racers)))
-    tags = server.client.get_model_version(name, evidence.candidate.version).tags
-    assert {key for key in tags if "race" in key} == {f"flataudit.race{key}" for key in range(5)}
+    tags = server.client.get_model_version(name, candidate.version).tags
+    assert {key for key in tags if "race" in key} == {f"flataudit.race{key}" for key in range(keys)}
+
+
+def test_a_write_that_lost_its_race_is_repeated(server, name, registry, candidates, audit, files, monkeypatch):
+    """Each first write of a tag and of the alias is refused once, in the words of a real server."""
+    refused = set()
+
+    def losing(method):
+        write = getattr(mlflow.MlflowClient, method)
+
+        def lose_once(client, *args):
+            if (method, args[:3]) not in refused:
+                refused.add((method, args[:3]))
+                text = "(sqlite3.IntegrityError) UNIQUE constraint failed: model_version_tags.key"
+                raise RestException({"error_code": "BAD_REQUEST", "message": text})
+            return write(client, *args)
+
+        monkeypatch.setattr(mlflow.MlflowClient, method, lose_once)
+
+    losing("set_model_version_tag")
+    losing("set_registered_model_alias")
+    made = audit(candidates, champion=candidates[0], promoted=candidates[1])
+    assert registry.record(made, files, promote=True).promoted == champion_of(server, name) == "3"
+    assert server.client.get_model_version(name, "3").tags["flataudit.decision"] == "promote"
+    assert {method for method, _ in refused} == {"set_model_version_tag", "set_registered_model_alias"}
+
+
+def test_nothing_is_printed_on_standard_output(registry, candidates, audit, files, capfd):
+    capfd.readouterr()
+    registry.record(audit(candidates, champion=candidates[0]), files, promote=False)
+    assert capfd.readouterr().out == ""
 
 
 def test_a_real_module_is_a_program_without_pickle(server, name, tmp_path):

@@ -4,10 +4,12 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 import pytest
 
+from flataudit.evidence import Metric
 from flataudit.registries.mlflow import MlflowRegistry
 
 pytestmark = [
@@ -16,8 +18,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # MLflow's own code warns, of SQLAlchemy and of type hints
 ]
 
-MODEL = "shown-in-the-browser"
-METRIC = "flataudit/validation_accuracy"
+METRIC, BETTER = "flataudit/validation_accuracy", "0.951"
 
 
 @pytest.fixture
@@ -35,18 +36,27 @@ def page():
             browser.close()
 
 
+class Recorded(NamedTuple):
+    model: str
+    audit_runs: tuple[str, ...]
+
+
 @pytest.fixture
-def receipt(server, audit, files, tmp_path):
-    """Audit run of each of two versions that were audited and recorded."""
+def recorded(server, audit, files, tmp_path, request) -> Recorded:
+    """Two versions that were audited and recorded; the second one was promoted."""
+    model = request.node.name
     for number in (1, 2):
-        server.version(tmp_path / f"m{number}", MODEL, title=f"recipe {number}")
-    server.client.set_registered_model_alias(MODEL, "champion", "1")
-    registry = MlflowRegistry(model=MODEL, tracking_uri=server.uri, challengers={"newest": 2})
+        server.version(tmp_path / f"m{number}", model, title=f"recipe {number}")
+    server.client.set_registered_model_alias(model, "champion", "1")
+    registry = MlflowRegistry(model=model, tracking_uri=server.uri, challengers={"newest": 2})
     found = []
     for candidate in (registry.champion(), *registry.challengers()):
         (tmp_path / candidate.label).mkdir()
         found.append(registry.fetch(candidate, tmp_path / candidate.label))
-    return registry.record(audit(found, champion=found[0], promoted=found[1]), files, promote=True)
+    better = {"v2": [Metric(name="validation_accuracy", better="higher").measured(float(BETTER))]}
+    made = audit(found, champion=found[0], promoted=found[1], extra=better)
+    written = registry.record(made, files, promote=True)
+    return Recorded(model, tuple(written.audit_runs.values()))
 
 
 def keep(page, name: str, tmp_path: Path) -> None:
@@ -55,27 +65,27 @@ def keep(page, name: str, tmp_path: Path) -> None:
     page.screenshot(path=str(folder / f"{name}.png"))
 
 
-def test_metrics_stand_in_the_pages_that_compare(server, receipt, page, tmp_path):
-    runs = list(receipt.audit_runs.values())
+def test_metrics_stand_in_the_pages_that_compare(server, recorded, page, tmp_path):
+    runs = list(recorded.audit_runs)
     experiment = server.client.get_run(runs[0]).info.experiment_id
-    versions = {
-        version.run_id: str(version.version) for version in server.client.search_model_versions(f"name='{MODEL}'")
-    }
+    found = server.client.search_model_versions(f"name='{recorded.model}'")
+    versions = {str(version.version): version.run_id for version in found}
     places = {
         "compare-runs": ("compare-runs", {"runs": runs, "experiments": [experiment]}),
-        "compare-versions": ("compare-model-versions", {"name": MODEL, "runs": versions}),
+        "compare-versions": ("compare-model-versions", {"name": recorded.model, "runs": versions}),
     }
     for name, (place, asked) in places.items():
         query = "&".join(f"{key}={quote(json.dumps(value))}" for key, value in asked.items())
         page.goto(f"{server.uri}/#/{place}?{query}")
         try:
-            page.get_by_text(METRIC, exact=True).first.wait_for(timeout=30_000)
+            for text in (METRIC, BETTER):
+                page.locator(f"text={text} >> visible=true").first.wait_for(timeout=30_000)
         finally:
             keep(page, name, tmp_path)
 
 
-def test_a_version_shows_its_decision(server, receipt, page, tmp_path):
-    page.goto(f"{server.uri}/#/models/{MODEL}/versions/2")
+def test_a_version_shows_its_decision(server, recorded, page, tmp_path):
+    page.goto(f"{server.uri}/#/models/{recorded.model}/versions/2")
     try:
         page.get_by_text("flataudit.decision").first.wait_for(timeout=30_000)
     finally:

@@ -18,7 +18,8 @@ from flataudit.errors import ConfigurationError, NotFoundError, RegistryError, U
 __all__ = ["connect", "is_missing", "is_silence", "retried", "shown", "speaking"]
 
 T = TypeVar("T")
-_IMPATIENCE = {
+_MANNERS = {
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # standard output belongs to --json
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -36,7 +37,7 @@ def connect(uri: str) -> mlflow.MlflowClient:
         ConfigurationError: MLflow knows no such kind of registry.
         UnreachableError: nobody answers there within ten seconds, or there is no such file.
     """
-    for name, value in _IMPATIENCE.items():
+    for name, value in _MANNERS.items():
         os.environ.setdefault(name, value)
     parts = urlsplit(uri)
     if not parts.scheme:

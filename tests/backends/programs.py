@@ -1,0 +1,67 @@
+"""Model folders as MLflow writes them, made without MLflow: an MLmodel file and one file of data."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from flataudit.contracts import Job
+from flataudit.evidence import Candidate
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+FEATURES, CLASSES = 4, 3
+MLMODEL = "flavors:\n  pytorch: {model_data: data, pytorch_version: 2.6.0}\n"
+
+
+def seeded(module: nn.Module, seed: int = 0) -> nn.Module:
+    """The module with weights from a seeded generator."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return module
+
+
+def network(*extra: nn.Module, outputs: int = CLASSES) -> nn.Sequential:
+    """A small net whose last layers are `extra`."""
+    return seeded(nn.Sequential(nn.Linear(FEATURES, 8), nn.Tanh(), nn.Linear(8, outputs), *extra))  # type: ignore[return-value]
+
+
+def sample(n: int = 64, features: int = FEATURES) -> NDArray[np.float32]:
+    return np.random.default_rng(0).standard_normal((n, features)).astype(np.float32)
+
+
+def folder(path: Path, mlmodel: str = MLMODEL) -> Path:
+    """A model folder without data."""
+    (path / "data").mkdir(parents=True)
+    (path / "MLmodel").write_text(mlmodel)
+    return path
+
+
+def exported(path: Path, module: nn.Module, *, train: bool = False, batch: int | None = None) -> Path:
+    """The module as a `.pt2` program: of any batch size, or of one."""
+    dynamic = None if batch else ({0: torch.export.Dim("batch")},)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the module is in training mode, where a test wants it so
+        program = torch.export.export(module.train(train), (torch.zeros(batch or 2, FEATURES),), dynamic_shapes=dynamic)
+    torch.export.save(program, folder(path) / "data" / "model.pt2")
+    return path
+
+
+def pickled(path: Path, thing: object) -> Path:
+    """Anything as a pickled `model.pth`."""
+    torch.save(thing, folder(path) / "data" / "model.pth")
+    return path
+
+
+def job(artifact: Path, **fields: object) -> Job:
+    """A job on that folder, of no probes."""
+    probes: Sequence[object] = ()
+    candidate = Candidate(name="net", version="1", flavour="pytorch", uri="memory:")
+    return Job.model_validate(
+        {"candidate": candidate, "artifact": str(artifact), "probes": probes, "data": ()} | fields
+    )

@@ -1,0 +1,268 @@
+"""Three lines in a notebook: the numbers are the probes', and the model and the session stay as they were."""
+
+import random
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import flataudit
+from flataudit.contracts import Budget, Spec
+from flataudit.data.examples import checked
+from flataudit.errors import ConfigurationError, DataError, ModelError, PluginError
+from flataudit.evidence import Outcome
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+GENERATOR = np.random.default_rng(0)
+INPUTS = GENERATOR.standard_normal((90, 4)).astype(np.float32)
+LABELS = (INPUTS @ GENERATOR.standard_normal((4, 3))).argmax(1)
+EVERYTHING = ["accuracy", "calibration", "hessian_trace", "spectrum", "sharpness", "weight_noise", "input_gradient"]
+OTHER_TASKS = ("validation_r2", "validation_rmse")
+
+
+def network(*extra: nn.Module, seed: int = 0) -> nn.Sequential:
+    net = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3), *extra)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return net
+
+
+def exported(net: nn.Module) -> torch.export.ExportedProgram:
+    example = (torch.zeros(2, 4),)
+    return torch.export.export(net.eval(), example, dynamic_shapes=({0: torch.export.Dim("batch")},))
+
+
+def linear_accuracy(net: nn.Module) -> float:
+    with torch.no_grad():
+        return float(np.mean(net.eval()(torch.from_numpy(INPUTS)).argmax(1).numpy() == LABELS))
+
+
+@contextmanager
+def nothing_changes(net: nn.Module) -> Iterator[None]:
+    """Weights, buffers, modes, flags, gradients and every global random state, bit for bit."""
+
+    def state() -> list[object]:
+        tensors = [t.detach().numpy().tobytes() for t in net.state_dict().values()]
+        gradients = [None if p.grad is None else p.grad.numpy().tobytes() for p in net.parameters()]
+        flags = [p.requires_grad for p in net.parameters()] + [part.training for part in net.modules()]
+        numpy = tuple(np.asarray(part).tobytes() for part in np.random.get_state())
+        return [tensors, gradients, flags, random.getstate(), numpy, torch.get_rng_state().numpy().tobytes()]
+
+    before = state()
+    yield
+    assert state() == before
+
+
+def awkward() -> nn.Sequential:
+    """Half in training mode, partly frozen, with gradients left from a step."""
+    net = network(nn.Dropout(0.5)).train()
+    net[1].eval()
+    net(torch.from_numpy(INPUTS)).sum().backward()
+    net[0].requires_grad_(False)
+    return net
+
+
+def test_a_measured_model_and_session_are_bit_for_bit_as_before() -> None:
+    net = awkward()
+    with nothing_changes(net):
+        evidence = flataudit.measure(net, INPUTS, LABELS, probes=EVERYTHING)
+    assert all(m.outcome is Outcome.MEASURED for m in evidence.measurements if m.metric not in OTHER_TASKS), evidence
+    assert evidence["validation_accuracy"].estimate == linear_accuracy(net)
+
+
+def draws_then_fails(x: Tensor) -> Tensor:
+    random.random(), np.random.random(), torch.rand(1)
+    raise RuntimeError("broken")
+
+
+def draws_always(x: Tensor) -> Tensor:
+    return x[:, :3] + torch.rand(len(x), 3) + random.random() + np.random.random()
+
+
+class Calls(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function, self.inner = function, nn.Dropout()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+@pytest.mark.parametrize(("function", "message"), [(draws_then_fails, "broken"), (draws_always, "same answer twice")])
+def test_the_session_is_as_before_also_when_the_model_draws_or_fails(
+    function: Callable[[Tensor], Tensor], message: str
+) -> None:
+    net = Calls(function)
+    with nothing_changes(net), pytest.raises(ModelError, match=message):
+        flataudit.measure(net, INPUTS, LABELS)
+
+
+@pytest.mark.parametrize("dtype", [None, "float64"])
+def test_an_exported_program_gives_the_numbers_of_its_module(dtype: str | None) -> None:
+    net = network()
+    program = exported(net)
+    with nothing_changes(net):
+        ours = [
+            flataudit.measure(model, INPUTS, LABELS, probes=["validation_loss", "hessian_trace"], dtype=dtype)
+            for model in (net, program)
+        ]
+    for metric in ("validation_loss", "hessian_trace"):
+        assert ours[0][metric].estimate == pytest.approx(ours[1][metric].estimate, rel=1e-4)
+    assert ours[0].protocol == ours[1].protocol
+    assert ours[0].protocol.dtype == (dtype or "float32")
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_device_and_dtype_are_of_a_copy(device: str) -> None:
+    net = network()
+    with nothing_changes(net):
+        evidence = flataudit.measure(net, INPUTS, LABELS, probes=["accuracy"], device=device, dtype="float64")
+    assert (evidence.protocol.device, evidence.protocol.dtype) == (device, "float64")
+    assert next(net.parameters()).dtype == torch.float32
+
+
+def test_the_default_probes_answer_and_carry_error_and_cost() -> None:
+    evidence = flataudit.measure(network().double(), INPUTS, LABELS)
+    for metric in ("validation_accuracy", "hessian_trace", "lambda_max", "sharpness_l2"):
+        assert evidence[metric].outcome is Outcome.MEASURED, evidence[metric]
+        assert evidence[metric].cost.passes > 0
+
+
+def test_the_same_seed_gives_the_same_numbers_whatever_ran_before() -> None:
+    def numbers(seed: int) -> list[float | None]:
+        found = flataudit.measure(network(), INPUTS, LABELS, probes=["hessian_trace", "weight_noise"], seed=seed)
+        return [m.estimate for m in found.measurements]
+
+    first = numbers(7)
+    torch.rand(3), np.random.random()
+    assert numbers(7) == first and numbers(8) != first
+
+
+def test_arrays_tensors_and_audit_data_are_the_same_examples() -> None:
+    data = checked("validation", "validation", INPUTS, LABELS, source="test")
+    arguments = [
+        (INPUTS, LABELS),
+        (torch.from_numpy(INPUTS).requires_grad_(), torch.from_numpy(LABELS)),
+        (INPUTS.tolist(), LABELS.tolist()),
+        (data, None),
+    ]
+    found = [flataudit.measure(network(), x, y, probes=["accuracy"]) for x, y in arguments]
+    assert {e["validation_accuracy"].estimate for e in found} == {linear_accuracy(network())}
+    assert found[0].protocol == found[1].protocol == found[3].protocol
+
+
+def test_a_probe_runs_once_however_it_is_named_and_with_the_parameters_that_were_given() -> None:
+    names = ["lambda_max", "lambda_min", "spectrum", "accuracy"]
+    evidence = flataudit.measure(network(), INPUTS, LABELS, probes=names)
+    assert [p.partition("@")[0] for p in evidence.protocol.probes] == ["spectrum", "accuracy"]
+    noisy = {"use": "weight_noise", "draws": 3}
+    for probes in (
+        [noisy, "weight_noise_accuracy"],
+        ["weight_noise", noisy],
+        [{"use": "weight_noise", "params": {"draws": 3}}],
+        [Spec(use="weight_noise", params={"draws": 3})],
+    ):
+        (probe,) = flataudit.measure(network(), INPUTS, LABELS, probes=probes).protocol.probes
+        assert '"draws":3' in probe
+    with pytest.raises(ConfigurationError, match="one set of parameters of 'weight_noise'"):
+        flataudit.measure(network(), INPUTS, LABELS, probes=[noisy, {"use": "weight_noise", "draws": 4}])
+
+
+def test_the_relative_error_reaches_the_probes_that_have_one_unless_they_say_their_own() -> None:
+    probes = ["accuracy", "hessian_trace"]
+    evidence = flataudit.measure(network(), INPUTS, LABELS, probes=probes, relative_error=0.25)
+    assert ["0.25" in probe for probe in evidence.protocol.probes] == [False, True]
+    own = [{"use": "hessian_trace", "relative_error": 0.5}]
+    (probe,) = flataudit.measure(network(), INPUTS, LABELS, probes=own, relative_error=0.25).protocol.probes
+    assert '"relative_error":0.5' in probe
+
+
+def test_a_budget_that_is_used_up_is_an_outcome() -> None:
+    probes = ["accuracy", "hessian_trace", "sharpness"]
+    evidence = flataudit.measure(network(), INPUTS, LABELS, probes=probes, budget=Budget(passes=0.5))
+    assert evidence["validation_accuracy"].outcome is Outcome.MEASURED
+    assert evidence["sharpness_l2"].outcome is Outcome.OVER_BUDGET
+
+
+def test_too_few_classes_is_an_outcome_with_the_label() -> None:
+    evidence = flataudit.measure(network(), INPUTS, LABELS + 1, probes=["accuracy"])
+    assert evidence["validation_accuracy"].outcome is Outcome.FAILED
+    assert "label 3" in str(evidence["validation_accuracy"].reason)
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "message"),
+    [
+        ({"probes": ["hessian_trase"]}, ConfigurationError, "did you mean hessian_trace?"),
+        ({"probes": [{"use": "accuracy", "depth": 3}]}, PluginError, "depth"),
+        ({"probes": [{"name": "accuracy"}]}, ConfigurationError, "'use'"),
+        ({"task": "multilabel"}, ConfigurationError, "multilabel"),
+        ({"model": "net"}, ConfigurationError, "got a str"),
+        ({"model": nn.Linear(4, 1)}, ModelError, "task: binary"),
+        ({"targets": None}, DataError, "targets"),
+        ({"targets": LABELS[:-1]}, DataError, "as many as inputs"),
+        ({"targets": (LABELS > 0).astype(float)}, ConfigurationError, "all 0 or 1"),
+        ({"model": network(nn.Softmax(1))}, ModelError, "declare `outputs: probabilities`"),
+        ({"inputs": INPUTS[:, :2]}, ModelError, r"\(n, 2\)"),
+    ],
+)
+def test_mistakes_say_what_to_do(fields: dict[str, object], error: type[Exception], message: str) -> None:
+    arguments: dict[str, object] = {"model": network(), "inputs": INPUTS, "targets": LABELS} | fields
+    with pytest.raises(error, match=message):
+        flataudit.measure(**arguments)  # type: ignore[arg-type]
+
+
+def test_floating_point_targets_are_values() -> None:
+    values = INPUTS.sum(1).astype(np.float64)
+    net = nn.Linear(4, 1)
+    with torch.no_grad():
+        net.weight.fill_(1.0), net.bias.fill_(0.5)
+    evidence = flataudit.measure(net, INPUTS, values, probes=["accuracy"])
+    assert evidence["validation_loss"].estimate == pytest.approx(0.25, rel=1e-5)
+
+
+def test_measuring_works_inside_no_grad() -> None:
+    with torch.no_grad():
+        evidence = flataudit.measure(network(), INPUTS, LABELS, probes=["hessian_trace"])
+        assert not torch.is_grad_enabled()
+    assert evidence["hessian_trace"].outcome is Outcome.MEASURED
+
+
+def test_the_digest_is_of_the_weights() -> None:
+    digests = [
+        flataudit.measure(net, INPUTS, LABELS, probes=["accuracy"]).candidate.digest
+        for net in (network(), network(), network(seed=1))
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_compare_gives_challenger_minus_champion() -> None:
+    champion, challenger = (
+        flataudit.measure(network(seed=seed), INPUTS, LABELS, probes=["accuracy"]) for seed in (0, 1)
+    )
+    found = {c.metric: c for c in flataudit.compare(champion, challenger)}
+    accuracy = found["validation_accuracy"]
+    expected = linear_accuracy(network(seed=1)) - linear_accuracy(network(seed=0))
+    assert (accuracy.champion, accuracy.challenger) == ("champion", "challenger")
+    assert accuracy.difference == pytest.approx(expected)
+    assert accuracy.interval is not None and accuracy.interval[0] < expected < accuracy.interval[1]
+
+
+def test_compare_refuses_other_protocols() -> None:
+    champion = flataudit.measure(network(), INPUTS, LABELS, probes=["accuracy"])
+    challenger = flataudit.measure(network(), INPUTS, LABELS, probes=["accuracy"], seed=1)
+    found = flataudit.compare(champion, challenger)
+    assert {c.metric for c in found} == {"validation_accuracy", "validation_loss", "validation_brier"}
+    assert all(c.difference is None and "seed: 0 / 1" in str(c.reason) for c in found)
+
+
+def test_no_warning_reaches_the_notebook() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        flataudit.measure(network(), INPUTS, LABELS)
