@@ -66,8 +66,9 @@ def _answers(model: TorchModel, inputs: "NDArray[np.generic]") -> "NDArray[np.fl
     except Exception as error:
         got = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
         remedy = (
-            f"check that it takes inputs of shape (n, {', '.join(map(str, inputs.shape[1:]))}) for any n: "
-            "log it with an input example of two or more examples, so that the batch size stays free"
+            f"check that it takes inputs of shape (n, {', '.join(map(str, inputs.shape[1:]))}) for any n, computing in "
+            f"{model.dtype}: log it with two or more examples as input example, so that the batch size stays free; "
+            "a recurrent program keeps the dtype that it was exported in"
         )
         raise ModelError("an answer to the validation inputs", got=got, remedy=remedy) from error
     if not np.isfinite(found).all():

@@ -101,15 +101,15 @@ def _own_randomness(seed: int) -> Iterator[None]:
 
 
 def _network(recipe: Recipe) -> nn.Module:
-    """Two convolutions and two linear layers, some 21,500 parameters."""
+    """Two convolutions and two linear layers, some 9,800 parameters."""
 
     def convolution(before: int, after: int) -> list[nn.Module]:
         norm: list[nn.Module] = [nn.BatchNorm2d(after)] if recipe.batch_norm else []
         return [nn.Conv2d(before, after, 3, padding=1), *norm, nn.ReLU()]
 
     dropout: list[nn.Module] = [nn.Dropout(recipe.dropout)] if recipe.dropout else []
-    head = [nn.MaxPool2d(2), nn.Flatten(), nn.Linear(32 * 4 * 4, 32), nn.ReLU(), *dropout, nn.Linear(32, 10)]
-    return nn.Sequential(*convolution(1, 16), *convolution(16, 32), *head)
+    head = [nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16 * 4 * 4, 32), nn.ReLU(), *dropout, nn.Linear(32, 10)]
+    return nn.Sequential(*convolution(1, 8), *convolution(8, 16), *head)
 
 
 def _optimizer(recipe: Recipe, net: nn.Module) -> torch.optim.Optimizer:

@@ -64,7 +64,7 @@ def test_unseen_writers_are_scikit_learns_digits(folder):
 
 def test_training_and_validation_are_all_thirty_writers_examples_once(folder):
     (train, train_y), (validation, validation_y) = arrays(folder, "train"), arrays(folder, "validation")
-    assert train.shape == (1200, 1, 8, 8) and validation.shape == (2623, 1, 8, 8)
+    assert train.shape == (2000, 1, 8, 8) and validation.shape == (1823, 1, 8, 8)
     with np.load(Path(flataudit.demo.__file__).parent / "data" / "optdigits8x8.npz") as source:
         expected = np.c_[source["x_train"].reshape(-1, 64), source["y_train"]]
     found = np.c_[np.concatenate([train, validation]).reshape(-1, 64) * 16, np.r_[train_y, validation_y]]
@@ -90,7 +90,7 @@ def test_an_interrupted_write_leaves_the_old_file_whole(tmp_path, monkeypatch):
     assert (tmp_path / "train.npz").read_bytes() == b"old"
     monkeypatch.undo()
     write_data(tmp_path)
-    assert len(arrays(tmp_path, "train")[0]) == 1200
+    assert len(arrays(tmp_path, "train")[0]) == 2000
 
 
 # ── Training ──
