@@ -12,7 +12,7 @@ demo: $(VENV)/.demo
 	$(BIN)/flataudit demo
 
 test: $(VENV)/.dev browser
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -216,7 +216,13 @@ def _log(
             input_example=data[1].inputs[:2],  # two examples: a size of 1 would be exported as a constant
             pip_requirements=[f"torch=={torch.__version__.partition('+')[0]}"],
         )
-    version = client.create_model_version(model, logged.model_uri, run_id=run.info.run_id, tags={"recipe": recipe.name})
+    version = client.create_model_version(
+        model,
+        logged.model_uri,
+        run_id=run.info.run_id,
+        tags={"recipe": recipe.name},
+        model_id=logged.model_id,  # a server does not find it by the URI alone
+    )
     return str(version.version)
 
 

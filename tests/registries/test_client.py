@@ -108,6 +108,12 @@ def test_addresses_are_shown_without_secrets(uri, clean):
     assert shown(uri) == clean
 
 
+def test_a_message_repeats_no_secret_in_any_form():
+    uri = "postgresql://bob:p%40ss@db/mlflow?sslpassword=tok"
+    told = client._clean("refused bob:p%40ss, p@ss and sslpassword=tok\nsecond line", uri)
+    assert told == "refused ***, *** and ***"
+
+
 # ── Races ──
 
 

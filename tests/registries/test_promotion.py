@@ -168,5 +168,6 @@ def test_a_winner_that_is_not_registered_is_a_note(trainer, candidates, audit, f
     made = audit([candidates[0], winner], champion=candidates[0], promoted=winner)
     receipt = chosen.record(made, files, promote=True)
     assert receipt.promoted is None
-    assert "is not registered" in receipt.notes[0]
+    assert "register it, choose it by its version" in receipt.notes[0]
     assert champion_of(trainer) == "1"
+    assert run_decisions(trainer)[winner.label] == "unregistered"

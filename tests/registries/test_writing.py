@@ -1,6 +1,7 @@
 """What an audit leaves in MLflow, against a real database."""
 
 import json
+import re
 
 import pytest
 
@@ -79,9 +80,45 @@ def test_measured_numbers_are_metrics_and_the_rest_says_why(trainer, candidates,
     assert {k: v for k, v in source.data.metrics.items() if k.startswith("flataudit/")} == expected
     model = trainer.client.get_logged_model(candidates[1].model_id)
     assert sorted((m.key, m.value) for m in model.metrics) == sorted(expected.items())
-    assert {(m.dataset_name, m.dataset_digest) for m in model.metrics} == {
-        ("validation c0ffee00", ("c0ffee00" * 8)[:36])
-    }
+    ((name, digest),) = {(m.dataset_name, m.dataset_digest) for m in model.metrics}
+    assert re.fullmatch("validation c0ffee00-[0-9a-f]{8}", name)
+    assert digest == ("c0ffee00" * 8)[:36]
+
+
+def accuracies(trainer, candidate):
+    """On the logged model: values by data set name."""
+    found = {}
+    for metric in trainer.client.get_logged_model(candidate.model_id).metrics:
+        if metric.key == "flataudit/validation_accuracy":
+            found.setdefault(metric.dataset_name, []).append(metric.value)
+    return found
+
+
+def reseeded(audit, seed):
+    protocol = audit.evidences[0].protocol.model_copy(update={"seed": seed})
+    evidences = tuple(one.model_copy(update={"protocol": protocol}) for one in audit.evidences)
+    return audit.model_copy(update={"id": f"seed {seed}", "evidences": evidences})
+
+
+def test_a_repeated_audit_has_one_cell_and_another_protocol_its_own(trainer, candidates, audit, files):
+    """MLflow's table shows the first number of a key and a data set's name: it must never be a stale one."""
+    first = audit(candidates, champion=candidates[0])
+    again = first.model_copy(update={"id": "again"})
+    registry(trainer).record(first, files, promote=False)
+    receipt = registry(trainer).record(again, files, promote=False)
+    assert list(accuracies(trainer, candidates[1]).values()) == [[0.9375]]
+    run = trainer.client.get_run(receipt.audit_runs["v2"])
+    assert run.data.metrics["flataudit/validation_accuracy"] == 0.9375
+    registry(trainer).record(reseeded(first, 8), files, promote=False)
+    assert list(accuracies(trainer, candidates[1]).values()) == [[0.9375], [0.9375]]
+    assert accuracies(trainer, candidates[0]).keys() == accuracies(trainer, candidates[1]).keys()
+
+
+def test_a_logged_model_that_is_gone_does_not_keep_evidence_from_its_run(trainer, candidates, audit, files):
+    trainer.client.delete_logged_model(candidates[1].model_id)
+    receipt = registry(trainer).record(audit(candidates, champion=candidates[0]), files, promote=False)
+    run = trainer.client.get_run(receipt.audit_runs["v2"])
+    assert run.data.metrics["flataudit/validation_accuracy"] == 0.9375
 
 
 def test_without_a_mirror_the_source_run_is_untouched(trainer, candidates, audit, files):

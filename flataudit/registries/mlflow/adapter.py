@@ -163,7 +163,9 @@ class MlflowRegistry(Record):
         winner = audit.evidence(audit.decision.promoted).candidate
         run_id = runs[winner.label]
         if winner.version is None:
-            return None, [f"{winner.label} won and is not registered: register it, then run the gate again"]
+            writing.settle_run(client, run_id, "unregistered")
+            remedy = "register it, choose it by its version, and run the gate again"
+            return None, [f"{winner.label} won as a model of its run, where no alias can point: {remedy}"]
         try:
             promote(client, self.uri, self.champion_alias, winner, audit.champion)
         except (ConflictError, TamperedError) as error:

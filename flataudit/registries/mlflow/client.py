@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import mlflow
 import requests
@@ -156,6 +156,6 @@ def _clean(told: str, uri: str) -> str:
     """The first line, without the secrets that the URI holds."""
     parts = urlsplit(uri)
     secrets = (parts.netloc.rpartition("@")[0], parts.password, parts.username, parts.query)
-    for secret in secrets:
-        told = told.replace(secret, "***") if secret else told
+    for secret in [form for given in secrets if given for form in (given, unquote(given))]:
+        told = told.replace(secret, "***")
     return told.strip().partition("\n")[0][:300] or "no message"

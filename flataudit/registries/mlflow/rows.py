@@ -7,11 +7,13 @@ perfectly flat. Every other outcome is a parameter that says so.
 import hashlib
 import json
 import re
+from collections.abc import Container
 
 from mlflow.entities import Metric, Param
+from pydantic import JsonValue
 
 from flataudit.audit import AuditRecord
-from flataudit.evidence import Evidence, Measurement, Outcome
+from flataudit.evidence import Evidence, Measurement, Outcome, canonical_digest
 
 __all__ = ["fitting", "metrics", "outcomes", "params", "standing", "subject"]
 
@@ -22,28 +24,51 @@ _PARAM_CHARACTERS = 6000
 _DATASET_DIGEST = 36
 
 
-def metrics(audit: AuditRecord, evidence: Evidence, *, timestamp: int, on_model: bool) -> list[Metric]:
+def metrics(
+    audit: AuditRecord, evidence: Evidence, *, timestamp: int, on_model: Container[tuple[str, str]] | None
+) -> list[Metric]:
     """Estimate, ``_lo`` and ``_hi`` of every measured number, each key once.
 
     Args:
         audit: says which data the numbers belong to.
         evidence: of one candidate.
         timestamp: milliseconds since 1970.
-        on_model: also on the logged model, under the validation data's name with its digest in it, because
-            MLflow's table of models finds a cell by key and name alone.
+        on_model: also on the logged model, but for these keys and data set names, which it has already; None:
+            not on the model.
     """
-    candidate = evidence.candidate
-    validation = next((data for data in audit.data if data.role == "validation"), None)
-    model = {}
-    if on_model and candidate.model_id and validation:
-        digest = validation.digest.removeprefix("sha256:")
-        name = f"{fitting(validation.name)} {digest[:8]}"
-        model = {"model_id": candidate.model_id, "dataset_name": name, "dataset_digest": digest[:_DATASET_DIGEST]}
     values: dict[str, float] = {}
     for measurement in evidence.measurements:
         key = f"flataudit/{fitting(measurement.metric)}"
         values |= {key + end: value for end, value in _numbers(measurement).items()}
-    return [Metric(key, value, timestamp, candidate.step or 0, **model) for key, value in values.items()]
+    step = evidence.candidate.step or 0
+    model = _model(audit, evidence) if on_model is not None else {}
+    held = {key for key in values if on_model is not None and (key, model.get("dataset_name", "")) in on_model}
+    return [Metric(key, value, timestamp, step, **({} if key in held else model)) for key, value in values.items()]
+
+
+def _model(audit: AuditRecord, evidence: Evidence) -> dict[str, str]:
+    """Where a metric stands among the logged model's; empty without logged model or validation data.
+
+    MLflow's table of models finds a cell by key and by this name alone, and shows the first of several. So the
+    name holds a digest of the data and one of the protocol and the score's weights: what does not compare never
+    shares a column, and a repetition adds nothing (its numbers are on its own audit run).
+    """
+    validation = next((data for data in audit.data if data.role == "validation"), None)
+    if not evidence.candidate.model_id or not validation:
+        return {}
+    digest = validation.digest.removeprefix("sha256:")
+    policy = audit.plan.policy
+    judged: list[JsonValue] = [
+        evidence.protocol.digest,
+        policy.score_weights.model_dump(mode="json"),
+        policy.non_inferiority.confidence,
+    ]
+    settings = canonical_digest(judged).removeprefix("sha256:")
+    return {
+        "model_id": evidence.candidate.model_id,
+        "dataset_name": f"{fitting(validation.name)} {digest[:8]}-{settings[:8]}",
+        "dataset_digest": digest[:_DATASET_DIGEST],
+    }
 
 
 def _numbers(measurement: Measurement) -> dict[str, float]:

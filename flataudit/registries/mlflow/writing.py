@@ -15,9 +15,9 @@ from mlflow.exceptions import MlflowException
 from flataudit.audit import AuditRecord
 from flataudit.evidence import Candidate, Evidence, Outcome
 from flataudit.registries.mlflow import rows
-from flataudit.registries.mlflow.client import is_silence, retried
+from flataudit.registries.mlflow.client import is_missing, is_silence, retried
 
-__all__ = ["mirror_metrics", "settle", "tag_version", "write_audit_run", "write_scores"]
+__all__ = ["mirror_metrics", "settle", "settle_run", "tag_version", "write_audit_run", "write_scores"]
 
 T = TypeVar("T")
 _METRICS, _PARAMS, _TAGS = 1000, 100, 100
@@ -41,7 +41,7 @@ def write_audit_run(
     try:
         if evidence.candidate.model_id:
             client.log_inputs(run_id, models=[LoggedModelInput(evidence.candidate.model_id)])
-        _log(client, run_id, _metrics(audit, evidence, on_model=True), rows.params(audit, evidence))
+        _log(client, run_id, _metrics(client, audit, evidence, on_model=True), rows.params(audit, evidence))
         client.log_text(run_id, evidence.model_dump_json(indent=1), "evidence.json")
         client.log_artifacts(run_id, str(files), "audit")
     except BaseException:
@@ -80,7 +80,7 @@ def write_scores(client: mlflow.MlflowClient, audit: AuditRecord, run_id: str, f
     """The measurements of a run's models on the run itself and on each logged model, with the report."""
     missing: dict[str, str] = {}
     for evidence in audit.evidences:
-        _log(client, run_id, _metrics(audit, evidence, on_model=True), [])
+        _log(client, run_id, _metrics(client, audit, evidence, on_model=True), [])
         missing |= {
             key: f"{missing[key]}\n{why}" if key in missing else why
             for key, told in rows.outcomes(evidence).items()
@@ -105,7 +105,7 @@ def mirror_metrics(client: mlflow.MlflowClient, audit: AuditRecord, evidence: Ev
     if len(sharing) > 1:
         return f"{', '.join(sharing)} come from one run, where MLflow's comparison of versions cannot tell them apart"
     try:
-        _log(client, run_id, _metrics(audit, evidence, on_model=False), [])
+        _log(client, run_id, _metrics(client, audit, evidence, on_model=False), [])
     except MlflowException as error:
         if is_silence(error):
             raise
@@ -140,8 +140,13 @@ def tag_version(client: mlflow.MlflowClient, audit: AuditRecord, evidence: Evide
 
 def settle(client: mlflow.MlflowClient, candidate: Candidate, run_id: str, decision: str) -> None:
     """How the promotion ended, on the audit run and on the version."""
-    client.set_tag(run_id, "flataudit.decision", decision)
+    settle_run(client, run_id, decision)
     _tag(client, candidate, "flataudit.decision", decision)
+
+
+def settle_run(client: mlflow.MlflowClient, run_id: str, decision: str) -> None:
+    """The same on the audit run alone, for a winner that is no version."""
+    client.set_tag(run_id, "flataudit.decision", decision)
 
 
 def _tag(client: mlflow.MlflowClient, candidate: Candidate, key: str, value: str) -> None:
@@ -166,8 +171,20 @@ def _experiment(client: mlflow.MlflowClient, uri: str, name: str) -> str:
         return str(found.experiment_id)
 
 
-def _metrics(audit: AuditRecord, evidence: Evidence, *, on_model: bool) -> list[Metric]:
-    return rows.metrics(audit, evidence, timestamp=int(time.time() * 1000), on_model=on_model)
+def _metrics(client: mlflow.MlflowClient, audit: AuditRecord, evidence: Evidence, *, on_model: bool) -> list[Metric]:
+    model_id = evidence.candidate.model_id
+    held = _held(client, model_id) if on_model and model_id else None
+    return rows.metrics(audit, evidence, timestamp=int(time.time() * 1000), on_model=held)
+
+
+def _held(client: mlflow.MlflowClient, model_id: str) -> set[tuple[str, str]] | None:
+    """Keys and data set names of the logged model's metrics; None if the model was deleted under its version."""
+    try:
+        return {(metric.key, metric.dataset_name or "") for metric in client.get_logged_model(model_id).metrics or ()}
+    except MlflowException as error:
+        if is_missing(error):
+            return None
+        raise
 
 
 def _log(client: mlflow.MlflowClient, run_id: str, metrics: Sequence[Metric], params: Sequence[Param]) -> None:
