@@ -4,10 +4,10 @@ A plugin is a class named in an entry-point group (`flataudit.plugins` lists the
 ``cls(**spec.params)``, so its fields are its parameters; built-in plugins have no other way in.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import Field, JsonValue, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from flataudit.audit import AuditRecord
+    from flataudit.curvature.losses import Loss
 
 __all__ = [
     "AuditData",
@@ -33,6 +34,7 @@ __all__ = [
     "Differentiable",
     "Executor",
     "Job",
+    "LossSpec",
     "Meter",
     "OutputKind",
     "Perturbable",
@@ -73,6 +75,19 @@ class DataSpec(Record):
     """``sha256:…`` over all bytes, once it was read; a worker refuses data that changed since."""
 
 
+class LossSpec(Record):
+    """The loss that the candidates were trained with, where it is not the plain one of their task."""
+
+    use: Literal["cross_entropy", "binary_cross_entropy", "mse", "huber"]
+    label_weights: tuple[PositiveFloat, ...] | None = None
+    """One a class (cross-entropy), or the weight of each label's positives (binary cross-entropy)."""
+    ignore_index: int = -100
+    """Targets of this number (padding tokens) weigh nothing."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    delta: PositiveFloat = 1.0
+    """Where Huber's loss turns from squared to absolute."""
+
+
 class Budget(Record):
     """The most that the probes of one candidate may use."""
 
@@ -95,6 +110,8 @@ class Job(Record):
     task: Task = "multiclass"
     outputs: OutputKind | None = None
     """What the model returns; None: logits for classifiers unless the outputs look like probabilities (an error)."""
+    loss: LossSpec | None = None
+    """What it was trained with; None: cross-entropy or squared error, by the task."""
     seed: NonNegativeInt = 0
     budget: Budget = Budget()
     device: str = "cpu"
@@ -145,11 +162,18 @@ class AuditData:
 
 @dataclass
 class Meter:
-    """Counts the examples that went through a model; the difference before and after a probe is its cost."""
+    """Counts the examples that went through a model; the difference before and after a probe is its cost.
+
+    It lives as long as the model, and so does what the probes share.
+    """
 
     forward: int = 0
     backward: int = 0
     matvecs: int = 0
+    reused: float = 0.0
+    """What other probes had already spent, in passes of one example each."""
+    shared: "dict[Hashable, object]" = field(default_factory=dict, repr=False)
+    """What probes of this model have computed and others may use (`flataudit.curvature.surface`)."""
 
     def cost(self, since: "Meter", n: int) -> Cost:
         """What was spent since an earlier copy, in passes over ``n`` examples."""
@@ -157,6 +181,7 @@ class Meter:
             forward=(self.forward - since.forward) / n,
             backward=(self.backward - since.backward) / n,
             matvecs=(self.matvecs - since.matvecs) / n,
+            reused=max(0.0, self.reused - since.reused) / n,
         )
 
 
@@ -193,12 +218,14 @@ class Differentiable(Perturbable, Protocol):
     """A torch model whose loss is a twice differentiable function of its parameters and inputs."""
 
     parameters: "Mapping[str, torch.Tensor]"
-    """Detached trainable parameters, on the model's device and dtype; never written to."""
+    """Detached floating-point parameters, on the model's device and dtype; never written to."""
+    loss_function: "Loss"
+    """The loss as a function of `raw_outputs` and targets."""
 
     def loss(
         self, parameters: "Mapping[str, torch.Tensor]", inputs: "torch.Tensor", targets: "torch.Tensor"
     ) -> "torch.Tensor":
-        """Mean loss over the examples, a scalar in the model's dtype (cross-entropy or squared error)."""
+        """``loss_function.mean`` over the examples, a scalar in the model's dtype."""
         ...
 
     def raw_outputs(self, parameters: "Mapping[str, torch.Tensor]", inputs: "torch.Tensor") -> "torch.Tensor":

@@ -140,6 +140,8 @@ class Cost(Record):
     """Backward passes."""
     matvecs: NonNegativeFloat = 0.0
     """Hessian-vector products, each over all the data (not counted in `forward` or `backward`)."""
+    reused: NonNegativeFloat = 0.0
+    """Passes that it was spared, since another probe of the same audit had computed the same."""
     seconds: NonNegativeFloat = 0.0
     """Wall-clock seconds."""
     peak_bytes: NonNegativeInt = 0

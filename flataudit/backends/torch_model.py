@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from flataudit.contracts import Meter, OutputKind, Task
+from flataudit.contracts import LossSpec, Meter, OutputKind, Task
+from flataudit.curvature.losses import make_loss
 from flataudit.errors import ConfigurationError, ModelError
 
 __all__ = ["TorchModel", "evaluation_mode", "plain_module"]
@@ -50,6 +51,7 @@ class TorchModel:
         module: in evaluation mode, on its device.
         task: what its outputs mean.
         outputs: ``logits``, ``probabilities`` or ``values``; None: logits, or values for a regression.
+        loss: what it was trained with; None: cross-entropy or squared error.
         batch_size: most examples a pass; None: from 32 to 4096, by ``example_bytes``.
         example_bytes: memory that one example takes inside the model, in bytes.
 
@@ -67,6 +69,7 @@ class TorchModel:
         task: Task,
         *,
         outputs: OutputKind | None = None,
+        loss: LossSpec | None = None,
         batch_size: int | None = None,
         example_bytes: int = 1024,
     ) -> None:
@@ -79,6 +82,7 @@ class TorchModel:
         self.task: Task = task
         self.declared = outputs
         self.outputs: OutputKind = outputs or ("values" if task == "regression" else "logits")
+        self.loss_function = make_loss(loss, task)
         self.meter = Meter()
         self.parameters = {
             name: tensor.detach() for name, tensor in module.named_parameters() if tensor.is_floating_point()
@@ -113,11 +117,9 @@ class TorchModel:
             return torch.func.functional_call(self._module, state, (inputs,))
 
     def loss(self, parameters: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross-entropy or squared error over the examples."""
+        """``loss_function.mean`` over the examples."""
         found = self.raw_outputs(parameters, inputs)
-        if self.task == "regression":
-            return nn.functional.mse_loss(found, targets.to(found.dtype))
-        return nn.functional.cross_entropy(found, targets.long())
+        return self.loss_function.mean(found, targets)
 
     def predict(self, inputs: NDArray[generic]) -> NDArray[np.float64]:
         """Log-probabilities ``(n, classes)`` or values ``(n,)``, in batches."""

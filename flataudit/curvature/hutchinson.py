@@ -15,7 +15,7 @@ import torch
 from scipy.special import stdtrit
 
 from flataudit.contracts import Budget
-from flataudit.curvature.objective import Batch, Objective
+from flataudit.curvature.objective import Objective
 from flataudit.curvature.randomness import generator, signs
 
 __all__ = ["TraceEstimate", "estimate_trace", "shared_vector_trace", "stratified"]
@@ -72,13 +72,13 @@ def estimate_trace(
 def _estimate(
     objective: Objective, count: int, source: torch.Generator, confidence: float, rounding: float
 ) -> TraceEstimate:
-    """``count`` fresh vectors for every batch, a few to a graph."""
-    weights, values = [], []
-    for batch in objective.batches():
-        weights.append(batch.weight)
+    """``count`` fresh vectors for every stratum, a few to a graph."""
+    values = []
+    for stratum in objective.strata():
         chunks = [min(VECTORS_PER_GRAPH, count - done) for done in range(0, count, VECTORS_PER_GRAPH)]
-        values.append([form for size in chunks for form in _quadratic_forms(objective, batch, size, source)])
-    return stratified(weights, values, confidence=confidence, rounding=rounding)
+        drawn = (signs(size, objective.origin, source) for size in chunks)
+        values.append([form for some in drawn for form in stratum.forms(objective.origin, some)])
+    return stratified([1.0] * len(values), values, confidence=confidence, rounding=rounding)
 
 
 def stratified(
@@ -115,12 +115,6 @@ def shared_vector_trace(objective: Objective, seed: int, *, vectors: int) -> Tra
     for direction in signs(vectors, objective.origin, source):
         values.append(_dot(direction, objective.product(objective.origin, direction)))
     return stratified([1.0], [values])
-
-
-def _quadratic_forms(objective: Objective, batch: Batch, count: int, source: torch.Generator) -> list[float]:
-    directions = signs(count, objective.origin, source)
-    products = batch.products(objective.origin, directions)
-    return [_dot(direction, product) for direction, product in zip(directions, products, strict=True)]
 
 
 def _dot(first: torch.Tensor, second: torch.Tensor) -> float:

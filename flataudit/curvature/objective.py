@@ -1,64 +1,92 @@
 """The mean loss over a data set as a function of one flat parameter vector, with its gradient and Hessian products.
 
 Parameters travel as one vector ``(parameters,)``, so that Lanczos, ascent and noise are linear algebra and never
-loop over layers. The mean is over examples: a batch of b of n examples weighs b/n, the short last one too.
+loop over layers. The mean is over examples, by their weight in the loss: the short last batch counts as what it is.
 Products are reverse over reverse (Pearlmutter 1994), and one graph of a batch serves several vectors.
+
+Batches follow the memory; *strata* do not. A stratum is a fixed run of examples that has random vectors of its own,
+so that a seed gives the same numbers on a machine with more memory, up to rounding.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from flataudit.contracts import AuditData, Differentiable
+from flataudit.curvature.subsets import chosen
 from flataudit.errors import ModelError
 
 if TYPE_CHECKING:
     from numpy import generic
     from numpy.typing import NDArray
 
-__all__ = ["Batch", "Objective"]
+__all__ = ["Batch", "Objective", "Stratum"]
+
+STRATUM = 256
+"""Examples of a stratum at most: enough to keep a processor busy, few enough to make many."""
+FEWEST_STRATA = 8
 
 
 class Batch:
-    """Some examples of the data set: L_b(θ), the mean loss over them."""
+    """Some examples of the data set: L_b(θ), the weighted mean loss over them."""
 
-    def __init__(
-        self, objective: "Objective", inputs: "NDArray[generic]", targets: "NDArray[generic] | None", weight: float
-    ) -> None:
-        self.weight = weight
-        """Its share of the examples; L = Σ_b weight_b L_b."""
-        self._objective = objective
-        self._size = len(inputs)
-        self._inputs, tensor = objective.model.tensors(inputs, targets)
+    def __init__(self, objective: "Objective", inputs: "NDArray[generic]", targets: "NDArray[generic] | None") -> None:
+        self.objective = objective
+        self.size = len(inputs)
+        self.inputs, tensor = objective.model.tensors(inputs, targets)
         assert tensor is not None
-        self._targets = tensor
+        self.targets: Tensor = tensor
+        self.weight = objective.model.loss_function.total(tensor) / objective.total
+        """Its share of the examples' weight; L = Σ_b weight_b L_b."""
 
-    def loss(self, vector: torch.Tensor) -> torch.Tensor:
+    def outputs(self, vector: Tensor) -> Tensor:
+        """The model's outputs at a parameter vector; differentiable in the vector."""
+        return self.objective.model.raw_outputs(self.objective.named(vector), self.inputs)
+
+    def loss(self, vector: Tensor) -> Tensor:
         """L_b at a parameter vector, a scalar; differentiable in the vector."""
-        return self._objective.model.loss(self._objective.named(vector), self._inputs, self._targets)
+        return self.objective.model.loss_function.mean(self.outputs(vector), self.targets)
 
-    def gradient(self, vector: torch.Tensor) -> tuple[float, torch.Tensor]:
+    def gradient(self, vector: Tensor) -> tuple[float, Tensor]:
         """L_b and ∇L_b ``(parameters,)``; one forward and one backward pass."""
         leaf = vector.detach().requires_grad_()
         loss = self.loss(leaf)
-        (gradient,) = torch.autograd.grad(loss, leaf)
-        self._objective.model.meter.backward += self._size
+        (gradient,) = torch.autograd.grad(_depends(loss), leaf)
+        self.objective.model.meter.backward += self.size
         return loss.item(), gradient
 
-    def products(self, vector: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
+    def products(self, vector: Tensor, directions: Tensor) -> Tensor:
         """H_b v for each row v of ``directions`` ``(k, parameters)``, in the same shape; counts k products.
 
         The graph of the gradient is built once and kept for all rows.
         """
-        meter = self._objective.model.meter
+        return self._products(self.loss, vector, directions)
+
+    def residual_products(self, vector: Tensor, directions: Tensor) -> Tensor:
+        """(H_b − G_b) v for each row v, where G is the generalised Gauss–Newton matrix; counts k products.
+
+        H − G = ∇² ⟨r, f(θ)⟩ with the slope r = ∂ℓ/∂f held fixed, which costs what a product with H costs.
+        """
+
+        def linear(leaf: Tensor) -> Tensor:
+            found, loss = self.outputs(leaf), self.objective.model.loss_function
+            return (loss.slope(found, self.targets) * found).sum() / loss.total(self.targets)
+
+        return self._products(linear, vector, directions)
+
+    def _products(self, function: Callable[[Tensor], Tensor], vector: Tensor, directions: Tensor) -> Tensor:
+        meter = self.objective.model.meter
         forward = meter.forward
         leaf = vector.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(self.loss(leaf), leaf, create_graph=True)
+        (gradient,) = torch.autograd.grad(_depends(function(leaf)), leaf, create_graph=True)
         # A product is counted as one whole: the forward pass of its graph is a part of it.
         meter.forward = forward
-        meter.matvecs += self._size * len(directions)
+        meter.matvecs += self.size * len(directions)
         if not gradient.requires_grad:
             return torch.zeros_like(directions)
         last = len(directions) - 1
@@ -69,29 +97,102 @@ class Batch:
         return torch.stack(rows)
 
 
-class Objective:
-    """L(θ) = (1/n) Σᵢ ℓ(θ; xᵢ, yᵢ) over all examples of one data set."""
+@dataclass(frozen=True, eq=False)
+class Stratum:
+    """A fixed run of examples with random vectors of its own; its batches are as memory allows."""
 
-    def __init__(self, model: Differentiable, data: AuditData, *, batch_size: int | None = None) -> None:
-        self.model, self.data = model, data
-        self.batch_size = min(batch_size or model.batch_size, model.batch_size)
-        self._shapes = {name: parameter.shape for name, parameter in model.parameters.items()}
-        if not self._shapes:
-            raise ModelError("trainable parameters", got="none", remedy="this model has no curvature to measure")
-        self.origin = torch.cat([p.detach().reshape(-1) for p in model.parameters.values()])
-        """The model's own parameters, ``(parameters,)``."""
+    objective: "Objective"
+    start: int
+    stop: int
 
-    def named(self, vector: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The parts of a parameter vector by name, as views."""
-        parts = torch.split(vector, [shape.numel() for shape in self._shapes.values()])
-        return {name: part.view(shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)}
+    @cached_property
+    def weight(self) -> float:
+        """Share of the examples' weight."""
+        return sum(batch.weight for batch in self.batches())
 
     def batches(self) -> Iterator[Batch]:
-        """All examples in order."""
-        for inputs, targets in self.data.batches(self.batch_size):
-            yield Batch(self, inputs, targets, len(inputs) / len(self.data))
+        """Its examples in order."""
+        return self.objective.batches(self.start, self.stop)
 
-    def loss(self, vector: torch.Tensor) -> float:
+    def forms(self, vector: Tensor, directions: Tensor, *, residual: bool = False) -> list[float]:
+        """Weight × vᵀH v over the stratum for each row v (``residual``: of H − G); weights sum to 1 over the strata."""
+        totals = [0.0] * len(directions)
+        for batch in self.batches():
+            products = (batch.residual_products if residual else batch.products)(vector, directions)
+            forms = (directions.double() * products.double()).sum(dim=1)
+            totals = [total + batch.weight * float(form) for total, form in zip(totals, forms, strict=True)]
+        return totals
+
+
+class Objective:
+    """L(θ) = Σᵢ wᵢ ℓ(θ; xᵢ, yᵢ) / Σᵢ wᵢ over all examples of one data set, as a function of chosen parameters.
+
+    Args:
+        model: its loss, parameters and batch size.
+        data: labelled examples.
+        batch_size: at most so many examples a pass; never more than the model's own.
+        parameters: patterns of the parameters that move (`flataudit.curvature.subsets`); the others stay.
+
+    Raises:
+        ModelError: no parameter at all.
+        ConfigurationError: no parameter of such a name.
+    """
+
+    def __init__(
+        self,
+        model: Differentiable,
+        data: AuditData,
+        *,
+        batch_size: int | None = None,
+        parameters: Sequence[str] = ("*",),
+    ) -> None:
+        self.model, self.data = model, data
+        self.batch_size = min(batch_size or model.batch_size, model.batch_size)
+        self.names = chosen(model.parameters, parameters)
+        self._shapes = [model.parameters[name].shape for name in self.names]
+        self._sizes = [shape.numel() for shape in self._shapes]
+        self._whole = len(self.names) == len(model.parameters)
+        self.origin = torch.cat([model.parameters[name].detach().reshape(-1) for name in self.names])
+        """The model's own parameters, ``(parameters,)``."""
+
+    @cached_property
+    def total(self) -> float:
+        """Σ w over all examples."""
+        _, targets = self.model.tensors(self.data.inputs[:1], self.data.targets)
+        assert targets is not None
+        if not bool((self.model.loss_function.weights(targets) > 0).any()):
+            raise ModelError("an example that counts", got="targets that are all ignored", remedy="check ignore_index")
+        return self.model.loss_function.total(targets)
+
+    def named(self, vector: Tensor) -> dict[str, Tensor]:
+        """The model's parameters by name with those of a vector in place, as views."""
+        moved = self.parts(vector)
+        return moved if self._whole else {**self.model.parameters, **moved}
+
+    def parts(self, vector: Tensor) -> dict[str, Tensor]:
+        """A vector ``(parameters,)`` cut into the chosen parameters by name, as views."""
+        cut = torch.split(vector, self._sizes)
+        return {n: part.view(shape) for n, part, shape in zip(self.names, cut, self._shapes, strict=True)}
+
+    def flat(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """The inverse of `parts`."""
+        return torch.cat([parts[name].reshape(-1) for name in self.names])
+
+    def batches(self, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+        """All examples in order, or those from ``start`` to ``stop``."""
+        end = len(self.data) if stop is None else stop
+        targets = self.data.targets
+        for first in range(start, end, self.batch_size):
+            last = min(first + self.batch_size, end)
+            yield Batch(self, self.data.inputs[first:last], None if targets is None else targets[first:last])
+
+    def strata(self) -> list[Stratum]:
+        """Fixed runs of at most 256 examples, eight of them or more where there are so many examples."""
+        count = min(len(self.data), max(FEWEST_STRATA, math.ceil(len(self.data) / STRATUM)))
+        edges = [round(i * len(self.data) / count) for i in range(count + 1)]
+        return [Stratum(self, start, stop) for start, stop in zip(edges, edges[1:], strict=False)]
+
+    def loss(self, vector: Tensor) -> float:
         """L at a parameter vector; one forward pass.
 
         Raises:
@@ -100,7 +201,7 @@ class Objective:
         with torch.no_grad():
             return _finite(sum(batch.weight * batch.loss(vector).item() for batch in self.batches()), "loss")
 
-    def gradient(self, vector: torch.Tensor) -> tuple[float, torch.Tensor]:
+    def gradient(self, vector: Tensor) -> tuple[float, Tensor]:
         """L and ∇L ``(parameters,)``; one forward and one backward pass.
 
         Raises:
@@ -114,17 +215,35 @@ class Objective:
         _finite(gradient.norm().item(), "gradient")
         return _finite(loss, "loss"), gradient
 
-    def product(self, vector: torch.Tensor, direction: torch.Tensor) -> torch.Tensor:
+    def products(self, vector: Tensor, directions: Tensor) -> Tensor:
+        """H v over all examples for each row v of ``directions`` ``(k, parameters)``, in the same shape.
+
+        Raises:
+            ModelError: one is not finite.
+        """
+        total = torch.zeros_like(directions)
+        for batch in self.batches():
+            total += batch.weight * batch.products(vector, directions)
+        _finite(total.norm().item(), "Hessian-vector product")
+        return total
+
+    def product(self, vector: Tensor, direction: Tensor) -> Tensor:
         """H v over all examples, ``(parameters,)``; one product.
 
         Raises:
             ModelError: it is not finite.
         """
-        total = torch.zeros_like(direction)
-        for batch in self.batches():
-            total += batch.weight * batch.products(vector, direction[None])[0]
-        _finite(total.norm().item(), "Hessian-vector product")
-        return total
+        return self.products(vector, direction[None])[0]
+
+
+def _depends(loss: Tensor) -> Tensor:
+    if not loss.requires_grad:
+        raise ModelError(
+            "outputs that depend on the parameters",
+            got="outputs that do not",
+            remedy="the path from parameters to outputs is constant or not differentiable (argmax, rounding, detach)",
+        )
+    return loss
 
 
 def _finite(value: float, what: str) -> float:

@@ -1,6 +1,5 @@
 """What the trace of the Hessian is, and how precisely this candidate's is known."""
 
-import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -12,9 +11,6 @@ from flataudit.curvature.objective import Objective
 from flataudit.evidence import Metric, Outcome, Record
 
 __all__ = ["HessianTrace"]
-
-_BATCHES = 8
-"""Mini-batches the data is cut into at least: each has its own probe vectors, and their errors average out."""
 
 
 class HessianTrace(Record):
@@ -43,11 +39,8 @@ class HessianTrace(Record):
 
     def measure(self, model: Differentiable, data: AuditData, seed: int, budget: Budget) -> Sequence[Reading]:
         """One number with its error; says whether precision or the budget ended it."""
-        batch_size = math.ceil(len(data) / _BATCHES)
         allowed = budget.model_copy(update={"passes": min(budget.passes, 2.0 * self.max_matvecs)})
-        found = estimate_trace(
-            Objective(model, data, batch_size=batch_size), seed, relative_error=self.relative_error, budget=allowed
-        )
+        found = estimate_trace(Objective(model, data), seed, relative_error=self.relative_error, budget=allowed)
         if found is None:
             reason = f"{budget.passes:.3g} passes have no room for two products"
             return [Reading(self.metrics[0].missing(Outcome.OVER_BUDGET, reason, "raise budget.passes"))]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flataudit.contracts import AuditData, Meter, Task
+from flataudit.curvature.losses import Loss, default_loss
 from flataudit.data.examples import checked
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -18,9 +19,12 @@ DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 class Network:
     """A module behind the protocol, in float64, functional as the real backend is."""
 
-    def __init__(self, module: nn.Module, task: Task = "multiclass", device: str = "cpu") -> None:
+    def __init__(
+        self, module: nn.Module, task: Task = "multiclass", device: str = "cpu", loss: Loss | None = None
+    ) -> None:
         self.module = module.double().to(device).eval()
         self.task, self.meter, self.batch_size, self.dtype, self.device = task, Meter(), 64, "float64", device
+        self.loss_function: Loss = loss or default_loss(task)
         self.parameters: Mapping[str, Tensor] = {k: v.detach() for k, v in self.module.named_parameters()}
 
     def raw_outputs(self, parameters: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
@@ -29,10 +33,7 @@ class Network:
         return out.squeeze(-1) if self.task == "regression" else out
 
     def loss(self, parameters: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
-        outputs = self.raw_outputs(parameters, inputs)
-        if self.task == "regression":
-            return nn.functional.mse_loss(outputs, targets)
-        return nn.functional.cross_entropy(outputs, targets)
+        return self.loss_function.mean(self.raw_outputs(parameters, inputs), targets)
 
     def tensors(self, inputs: NDArray[np.generic], targets: NDArray[np.generic] | None) -> tuple[Tensor, Tensor | None]:
         y = None if targets is None else torch.as_tensor(targets, device=self.device)
