@@ -71,7 +71,7 @@ class Loss(ABC):
 
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
-    """−Σ_c q_c log softmax(f)_c for logits ``(n, classes)`` or ``(n, tokens, classes)``, as `torch.nn.functional` has it.
+    """−Σ_c q_c log softmax(f)_c for logits ``(n, classes)`` or ``(n, tokens, classes)``.
 
     >>> outputs, targets = torch.tensor([[2.0, 0.0, 1.0], [0.0, 0.0, 3.0]]), torch.tensor([0, 1])
     >>> loss = CrossEntropy(label_weights=(1.0, 2.0, 0.5), label_smoothing=0.1)

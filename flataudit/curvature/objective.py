@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -190,7 +191,7 @@ class Objective:
         """Fixed runs of at most 256 examples, eight of them or more where there are so many examples."""
         count = min(len(self.data), max(FEWEST_STRATA, math.ceil(len(self.data) / STRATUM)))
         edges = [round(i * len(self.data) / count) for i in range(count + 1)]
-        return [Stratum(self, start, stop) for start, stop in zip(edges, edges[1:], strict=False)]
+        return [Stratum(self, start, stop) for start, stop in pairwise(edges)]
 
     def loss(self, vector: Tensor) -> float:
         """L at a parameter vector; one forward pass.
