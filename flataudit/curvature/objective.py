@@ -9,7 +9,9 @@ so that a seed gives the same numbers on a machine with more memory, up to round
 """
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -19,6 +21,7 @@ import torch
 from torch import Tensor
 
 from flataudit.contracts import AuditData, Differentiable
+from flataudit.curvature.memory import free_bytes, graph_bytes
 from flataudit.curvature.subsets import chosen
 from flataudit.errors import ModelError
 
@@ -31,6 +34,10 @@ __all__ = ["Batch", "Objective", "Stratum"]
 STRATUM = 256
 """Examples of a stratum at most: enough to keep a processor busy, few enough to make many."""
 FEWEST_STRATA = 8
+_GRAPHS = 16
+"""Graphs of a loss that must fit into free memory for each example: a double backward pass keeps four at most."""
+_VECTORISED_BYTES = 2**24
+"""Graph memory up to which several vectors go through one call: small networks spend their time between kernels."""
 
 
 class Batch:
@@ -90,6 +97,11 @@ class Batch:
         meter.matvecs += self.size * len(directions)
         if not gradient.requires_grad:
             return torch.zeros_like(directions)
+        if len(directions) > 1 and self.objective.vectorised(len(directions) * self.size):
+            found = _together(gradient, leaf, directions)
+            if found is not None:
+                return found
+            self.objective.unvectorised = True
         last = len(directions) - 1
         rows = [
             torch.autograd.grad(gradient, leaf, direction, retain_graph=row < last, materialize_grads=True)[0]
@@ -115,14 +127,18 @@ class Stratum:
         """Its examples in order."""
         return self.objective.batches(self.start, self.stop)
 
-    def forms(self, vector: Tensor, directions: Tensor, *, residual: bool = False) -> list[float]:
-        """Weight × vᵀH v over the stratum for each row v (``residual``: of H − G); weights sum to 1 over the strata."""
-        totals = [0.0] * len(directions)
+    def forms(self, vector: Tensor, directions: Tensor, *, residual: bool = False) -> Tensor:
+        """The stratum's weight × vᵀH v for each row v (``residual``: of H − G); weights sum to 1 over the strata.
+
+        In float64 ``(k, parameters by name)``: the part of each parameter, which is as unbiased as the whole where
+        the entries of v are independent.
+        """
+        total = torch.zeros(len(directions), len(self.objective.names), dtype=torch.float64)
         for batch in self.batches():
             products = (batch.residual_products if residual else batch.products)(vector, directions)
-            forms = (directions.double() * products.double()).sum(dim=1)
-            totals = [total + batch.weight * float(form) for total, form in zip(totals, forms, strict=True)]
-        return totals
+            forms = self.objective.sums(directions.double() * products.double())
+            total += batch.weight * forms.cpu()
+        return total
 
 
 class Objective:
@@ -148,7 +164,9 @@ class Objective:
         parameters: Sequence[str] = ("*",),
     ) -> None:
         self.model, self.data = model, data
-        self.batch_size = min(batch_size or model.batch_size, model.batch_size)
+        self._most = min(batch_size or model.batch_size, model.batch_size)
+        self.unvectorised = False
+        """An operation of this model has no batched derivative."""
         self.names = chosen(model.parameters, parameters)
         self._shapes = [model.parameters[name].shape for name in self.names]
         self._sizes = [shape.numel() for shape in self._shapes]
@@ -165,6 +183,26 @@ class Objective:
             raise ModelError("an example that counts", got="targets that are all ignored", remedy="check ignore_index")
         return self.model.loss_function.total(targets)
 
+    @cached_property
+    def example_bytes(self) -> int:
+        """Memory of one example in the graph of the loss."""
+        meter = copy(self.model.meter)
+        batch = self._cut(0, min(2, len(self.data)))
+        leaf = self.origin.detach().requires_grad_()
+        kept = graph_bytes(lambda: batch.loss(leaf)) - leaf.untyped_storage().nbytes()
+        self.model.meter.forward = meter.forward  # not a part of any measurement
+        return max(1, kept // batch.size)
+
+    @cached_property
+    def batch_size(self) -> int:
+        """Examples of a pass: as many as memory allows for a graph that is differentiated twice."""
+        allowed = free_bytes(self.origin.device) // (_GRAPHS * self.example_bytes)
+        return max(1, min(self._most, allowed))
+
+    def vectorised(self, examples: int) -> bool:
+        """Whether so many examples (times vectors) are few enough to be differentiated in one call."""
+        return not self.unvectorised and examples * self.example_bytes <= _VECTORISED_BYTES
+
     def named(self, vector: Tensor) -> dict[str, Tensor]:
         """The model's parameters by name with those of a vector in place, as views."""
         moved = self.parts(vector)
@@ -175,6 +213,10 @@ class Objective:
         cut = torch.split(vector, self._sizes)
         return {n: part.view(shape) for n, part, shape in zip(self.names, cut, self._shapes, strict=True)}
 
+    def sums(self, rows: Tensor) -> Tensor:
+        """Sums ``(k, parameters by name)`` of rows ``(k, parameters)`` over each parameter's elements."""
+        return torch.stack([part.sum(dim=1) for part in torch.split(rows, self._sizes, dim=1)], dim=1)
+
     def flat(self, parts: Mapping[str, Tensor]) -> Tensor:
         """The inverse of `parts`."""
         return torch.cat([parts[name].reshape(-1) for name in self.names])
@@ -182,10 +224,12 @@ class Objective:
     def batches(self, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
         """All examples in order, or those from ``start`` to ``stop``."""
         end = len(self.data) if stop is None else stop
-        targets = self.data.targets
         for first in range(start, end, self.batch_size):
-            last = min(first + self.batch_size, end)
-            yield Batch(self, self.data.inputs[first:last], None if targets is None else targets[first:last])
+            yield self._cut(first, min(first + self.batch_size, end))
+
+    def _cut(self, start: int, stop: int) -> Batch:
+        targets = self.data.targets
+        return Batch(self, self.data.inputs[start:stop], None if targets is None else targets[start:stop])
 
     def strata(self) -> list[Stratum]:
         """Fixed runs of at most 256 examples, eight of them or more where there are so many examples."""
@@ -235,6 +279,19 @@ class Objective:
             ModelError: it is not finite.
         """
         return self.products(vector, direction[None])[0]
+
+
+def _together(gradient: Tensor, leaf: Tensor, directions: Tensor) -> Tensor | None:
+    """All products in one vectorised call; None where an operation has no batched derivative."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            (found,) = torch.autograd.grad(
+                gradient, leaf, directions, is_grads_batched=True, retain_graph=True, materialize_grads=True
+            )
+        except (RuntimeError, UserWarning):
+            return None
+    return found
 
 
 def _depends(loss: Tensor) -> Tensor:

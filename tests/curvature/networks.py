@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from flataudit.contracts import AuditData, Meter, Task
 from flataudit.curvature.losses import Loss, default_loss
@@ -29,7 +30,8 @@ class Network:
 
     def raw_outputs(self, parameters: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
         self.meter.forward += len(inputs)
-        out = torch.func.functional_call(self.module, dict(parameters), (inputs,))
+        with sdpa_kernel(SDPBackend.MATH):
+            out = torch.func.functional_call(self.module, dict(parameters), (inputs,))
         return out.squeeze(-1) if self.task == "regression" else out
 
     def loss(self, parameters: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
@@ -85,8 +87,11 @@ def examples(n: int = 100, *, regression: bool = False, seed: int = 1) -> AuditD
     return checked("train", "train", inputs, targets, source="test")
 
 
-def dense_hessian(network: Network, data: AuditData) -> NDArray[np.float64]:
-    """The whole Hessian by `torch.func.hessian` of the loss on all data at once."""
+def dense_hessian(network: Network, data: AuditData, *, reverse: bool = False) -> NDArray[np.float64]:
+    """The whole Hessian of the loss on all data at once, by forward over reverse mode; ``reverse``: twice reverse.
+
+    Forward mode does not know every operation, is wrong on LayerNorm, and takes long to prepare on GroupNorm.
+    """
     x, y = network.tensors(data.inputs, data.targets)
     assert y is not None
     names, shapes = list(network.parameters), [p.shape for p in network.parameters.values()]
@@ -96,6 +101,27 @@ def dense_hessian(network: Network, data: AuditData) -> NDArray[np.float64]:
         pieces = theta.split([s.numel() for s in shapes])
         return network.loss({k: p.view(s) for k, p, s in zip(names, pieces, shapes, strict=True)}, x, y)
 
+    if reverse:
+        return cast("NDArray[np.float64]", torch.autograd.functional.hessian(loss, flat).cpu().numpy())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch's forward mode compiles a decomposition
         return cast("NDArray[np.float64]", torch.func.hessian(loss)(flat).detach().cpu().numpy())
+
+
+def dense_gauss_newton(network: Network, data: AuditData) -> NDArray[np.float64]:
+    """Σ Jᵀ (∂²ℓ/∂f²) J with Jacobian and output Hessian by `torch.autograd.functional`, all data at once."""
+    x, y = network.tensors(data.inputs, data.targets)
+    assert y is not None
+    targets = y
+    names, shapes = list(network.parameters), [p.shape for p in network.parameters.values()]
+    flat = torch.cat([p.reshape(-1) for p in network.parameters.values()])
+
+    def outputs(theta: Tensor) -> Tensor:
+        pieces = theta.split([s.numel() for s in shapes])
+        return network.raw_outputs({k: p.view(s) for k, p, s in zip(names, pieces, shapes, strict=True)}, x)
+
+    found = outputs(flat).detach()
+    jacobian = torch.autograd.functional.jacobian(outputs, flat).reshape(found.numel(), -1)
+    curvature = torch.autograd.functional.hessian(lambda f: network.loss_function.mean(f, targets), found)
+    curvature = curvature.reshape(found.numel(), found.numel())
+    return cast("NDArray[np.float64]", (jacobian.T @ curvature @ jacobian).cpu().numpy())

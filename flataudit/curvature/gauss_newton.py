@@ -1,0 +1,210 @@
+"""Tr(G) of the generalised Gauss–Newton matrix G = (1/n) Σ Jᵀ(∂²ℓ/∂f²)J (Schraudolph 2002), parameter by parameter.
+
+With ∂²ℓ/∂f² = S Sᵀ it is (1/n) Σ_examples Σ_c ‖Jᵀ s_c‖²: one forward pass and a cheap backward pass a column, exact.
+A loss of many outputs has many columns; then random mixtures S ε of them are taken, with signs ε of each example's
+own: unbiased, and the errors of the examples average out. Where the layers' gradient norms have no closed form, a
+stratum is mixed into one gradient, whose squared norm is as unbiased and less precise.
+"""
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from flataudit.contracts import Budget
+from flataudit.curvature.ghost import norms_of
+from flataudit.curvature.hutchinson import TraceEstimate, stratified, vectors_for
+from flataudit.curvature.randomness import generator, signs
+from flataudit.curvature.structure import Pass, Structure, structure
+from flataudit.curvature.surface import Surface
+
+__all__ = ["GaussNewton", "gauss_newton"]
+
+MOST_COLUMNS = 50
+"""Columns up to which the exact trace is cheaper than a few random mixtures are worth."""
+FEWEST_PROBES = 4
+PILOT_PROBES = 2
+_FLOATS = 2**25
+"""Numbers that the unfolded inputs of a pass may take, beside the graph."""
+
+
+@dataclass(frozen=True)
+class GaussNewton:
+    """The trace, and what it is made of."""
+
+    trace: TraceEstimate
+    """Of G; exact: standard error 0."""
+    weighted: TraceEstimate | None
+    """Σ θᵢ² Gᵢᵢ; None where it was not asked for."""
+    exact: bool
+    method: str
+    """How, in words."""
+    passes: int
+    """Backward passes over the data."""
+
+
+def gauss_newton(
+    surface: Surface, seed: int, *, relative_error: float, budget: Budget, weighted: bool = False
+) -> GaussNewton | None:
+    """Tr(G) at the model's own parameters; None where the budget has no room for it.
+
+    Args:
+        surface: the loss.
+        seed: of the mixtures, where the trace is not exact.
+        relative_error: of the estimate, where it is not exact.
+        budget: passes and seconds that it may take.
+        weighted: whether Σ θᵢ² Gᵢᵢ is wanted too, which costs a little more.
+    """
+    found = structure(surface)
+    seen = Pass(surface, next(surface.batches(0, 1)))
+    columns = surface.model.loss_function.columns(seen.outputs)
+    if found.layouts is None:
+        make = partial(_mixed_gradients, surface, seed, relative_error, budget)
+        return surface.remember(("gauss newton", "gradients", seed, relative_error), make)
+    if columns <= MOST_COLUMNS and seen.outputs.dim() <= 2 and (1 + columns) / 2 <= budget.passes:
+        return surface.remember(("gauss newton", weighted), lambda: _exact(surface, found, weighted))
+    make = partial(_mixtures, surface, found, seed, relative_error, budget, weighted)
+    return surface.remember(("gauss newton", "mixtures", weighted, seed, relative_error), make)
+
+
+class _LayerNorms:
+    """Squared gradient norms of each parameter and example, summed over cotangents of one watched pass."""
+
+    def __init__(self, seen: Pass, found: Structure, weighted: bool) -> None:
+        assert found.layouts is not None
+        self._seen = seen
+        weights = seen.fixed if weighted else None
+        pairs = zip(seen.uses, found.layouts, strict=True)
+        self._layers = [norms_of(use, layout, seen.size, weights=weights) for use, layout in pairs]
+
+    def __call__(self, cotangents: Iterable[Tensor]) -> dict[str, Tensor]:
+        """``(kinds, n)`` in float64 by parameter."""
+        for cotangent in cotangents:
+            for layer, back in zip(self._layers, self._seen.back(cotangent), strict=True):
+                layer.add(back)
+        return {name: part.double().T.cpu() for layer in self._layers for name, part in layer.take().items()}
+
+
+def _passes(surface: Surface, found: Structure) -> Iterator[Pass]:
+    """The whole data set, in batches whose unfolded inputs fit."""
+    size = max(1, min(surface.batch_size, _FLOATS // max(1, found.floats)))
+    for start in range(0, len(surface.data), size):
+        for batch in surface.batches(start, min(start + size, len(surface.data))):
+            yield Pass(surface, batch)
+
+
+def _exact(surface: Surface, found: Structure, weighted: bool) -> GaussNewton:
+    totals: dict[str, Tensor] = {}
+    columns = 0
+    for seen in _passes(surface, found):
+        factors = surface.model.loss_function.factors(seen.outputs, seen.batch.targets)
+        columns = len(factors)
+        for name, part in _LayerNorms(seen, found, weighted)(factors).items():
+            totals[name] = totals.get(name, 0.0) + part.sum(dim=1)
+    shares = [{n: float(part[kind]) / surface.total for n, part in totals.items()} for kind in range(1 + weighted)]
+    whole = [_certain(_complete(surface, share)) for share in shares]
+    method = f"exact: {columns} columns of the loss's factor, by ghost norms"
+    return GaussNewton(whole[0], whole[-1] if weighted else None, True, method, columns)
+
+
+def _mixtures(
+    surface: Surface, found: Structure, seed: int, relative_error: float, budget: Budget, weighted: bool
+) -> GaussNewton | None:
+    """Random mixtures of the columns; a pilot says how many, and is thrown away."""
+    affordable = int(min(2 * budget.passes, 1e6)) - 1
+    if affordable < 2:
+        return None
+    began = time.monotonic()
+    pilot = _mixed(surface, found, seed, "pilot", PILOT_PROBES, weighted)
+    in_time = PILOT_PROBES * (budget.seconds / max(time.monotonic() - began, 1e-6) - 1)
+    allowed = max(2, int(min(affordable - PILOT_PROBES - 1, in_time)))
+    wanted = vectors_for(pilot[0], relative_error, 0.0, otherwise=FEWEST_PROBES)
+    count = min(max(FEWEST_PROBES, math.ceil(min(wanted, 1e6))), allowed)
+    whole = _mixed(surface, found, seed, "mixture", count, weighted)
+    whole = [replace(one, stopped="precision" if wanted <= count else "budget") for one in whole]
+    method = f"{count} random mixtures of the loss's factor an example, by ghost norms"
+    return GaussNewton(whole[0], whole[-1] if weighted else None, False, method, count)
+
+
+def _mixed(
+    surface: Surface, found: Structure, seed: int, purpose: str, count: int, weighted: bool
+) -> list[TraceEstimate]:
+    # A generator a probe, each used in the order of the examples: batches of another size draw the same signs.
+    sources = [generator(seed, f"{purpose} {probe}") for probe in range(count)]
+    rows: list[Tensor] = []
+    shares: list[dict[str, float]] = [{} for _ in range(1 + weighted)]
+    for seen in _passes(surface, found):
+        norms = _LayerNorms(seen, found, weighted)
+        drawn = torch.zeros(1 + weighted, seen.size, count, dtype=torch.float64)
+        for probe, source in enumerate(sources):
+            noise = signs(1, seen.outputs.detach().reshape(-1), source).view_as(seen.outputs)
+            cotangent = surface.model.loss_function.mixed(seen.outputs, seen.batch.targets, noise)
+            for name, part in norms([cotangent]).items():
+                drawn[:, :, probe] += part
+                for share, one in zip(shares, part.sum(dim=1).tolist(), strict=True):
+                    share[name] = share.get(name, 0.0) + one / (count * surface.total)
+        rows.append(drawn)
+    table = torch.cat(rows, dim=1)
+    weights = [1 / surface.total] * table.shape[1]
+    kinds = [stratified(weights, kind.tolist()) for kind in table]
+    return [replace(one, by_parameter=_complete(surface, share)) for one, share in zip(kinds, shares, strict=True)]
+
+
+def _mixed_gradients(surface: Surface, seed: int, relative_error: float, budget: Budget) -> GaussNewton | None:
+    """Any differentiable model: a mixture over all examples of a stratum gives one gradient, and its squared norm."""
+    affordable = int(min(budget.passes, 1e6))
+    if affordable < PILOT_PROBES:
+        return None
+    began = time.monotonic()
+    pilot = _gradient_norms(surface, seed, "pilot", min(FEWEST_PROBES, affordable))
+    in_time = FEWEST_PROBES * (budget.seconds / max(time.monotonic() - began, 1e-6) - 1)
+    allowed = max(2, int(min(affordable - FEWEST_PROBES, in_time)))
+    wanted = vectors_for(pilot[0], relative_error, 0.0, otherwise=FEWEST_PROBES)
+    count = min(max(FEWEST_PROBES, math.ceil(min(wanted, 1e6))), allowed)
+    plain, weighted = _gradient_norms(surface, seed, "mixture", count)
+    plain = replace(plain, stopped="precision" if wanted <= count else "budget")
+    method = f"{count} random mixtures of the loss's factor a stratum, by gradients"
+    return GaussNewton(plain, weighted, False, method, count)
+
+
+def _gradient_norms(surface: Surface, seed: int, purpose: str, count: int) -> list[TraceEstimate]:
+    sources = [generator(seed, f"{purpose} {probe}") for probe in range(count)]
+    loss = surface.model.loss_function
+    tables: list[list[list[float]]] = [[], []]
+    shares = torch.zeros(2, len(surface.names), dtype=torch.float64)
+    for stratum in surface.strata():
+        sums = [torch.zeros_like(surface.origin) for _ in sources]
+        for batch in stratum.batches():
+            leaf = surface.origin.detach().requires_grad_()
+            outputs = batch.outputs(leaf)
+            for probe, source in enumerate(sources):
+                noise = signs(1, outputs.detach().reshape(-1), source).view_as(outputs)
+                cotangent = loss.mixed(outputs, batch.targets, noise)
+                sums[probe] += torch.autograd.grad(outputs, leaf, cotangent, retain_graph=True)[0]
+                surface.model.meter.backward += batch.size
+        rows = torch.stack(sums).double()
+        for kind, scaled in enumerate((rows, rows * surface.origin.double())):
+            blocks = surface.sums(scaled.square()).cpu()
+            tables[kind].append(blocks.sum(dim=1).tolist())
+            shares[kind] += blocks.mean(dim=0) / surface.total
+    return [
+        replace(
+            stratified([1 / surface.total] * len(table), table),
+            by_parameter=dict(zip(surface.names, share.tolist(), strict=True)),
+        )
+        for table, share in zip(tables, shares, strict=True)
+    ]
+
+
+def _complete(surface: Surface, shares: Mapping[str, float]) -> Mapping[str, float]:
+    """In the model's order, with 0 for what no output depends on."""
+    return {name: shares.get(name, 0.0) for name in surface.names}
+
+
+def _certain(shares: Mapping[str, float]) -> TraceEstimate:
+    value = math.fsum(shares.values())
+    return TraceEstimate(value, 0.0, (value, value), math.inf, 0, "precision", shares)
