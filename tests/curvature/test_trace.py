@@ -180,7 +180,7 @@ def test_smooth_networks_have_an_exact_gauss_newton_part_and_an_error_on_the_res
     assert part.weighted is not None and part.weighted.estimate == pytest.approx(squares @ np.diag(gauss), rel=1e-8)
     hessian = dense_hessian(network, data, reverse=True)
     for measure, truth in ((hessian_trace, np.trace(hessian)), (weighted_trace, squares @ np.diag(hessian))):
-        found = measure(surface, 0, relative_error=0.02, budget=PLENTY)
+        found = measure(surface, 0, relative_error=0.02, budget=Budget(passes=300))
         assert found is not None and found.trace.standard_error > 0
         assert abs(found.trace.estimate - truth) < 4 * found.trace.standard_error
 
@@ -191,13 +191,13 @@ def test_what_has_no_closed_form_is_estimated_and_says_so(kind: str) -> None:
     network = Network(seeded(make()))
     surface = Surface.of(network, data)
     assert structure(surface).layouts is None and structure(surface).opaque
-    found = hessian_trace(surface, 0, relative_error=0.02, budget=PLENTY)
+    found = hessian_trace(surface, 0, relative_error=0.02, budget=Budget(passes=300))
     assert found is not None and found.trace.standard_error > 0 and "random vectors on H" in found.method
     assert (
         abs(found.trace.estimate - np.trace(dense_hessian(network, data, reverse=True)))
         < 4 * found.trace.standard_error
     )
-    part = gauss_newton(surface, 0, relative_error=0.05, budget=PLENTY)
+    part = gauss_newton(surface, 0, relative_error=0.05, budget=Budget(passes=300))
     assert abs(part.trace.estimate - np.trace(dense_gauss_newton(network, data))) < 4 * part.trace.standard_error
 
 
@@ -340,3 +340,34 @@ def test_what_another_probe_computed_is_reused_and_booked() -> None:
     spent = (network.meter.forward, network.meter.backward)
     hessian_trace(surface, 0, relative_error=0.01, budget=PLENTY)
     assert network.meter.reused > 0 and network.meter.backward == spent[1]
+
+
+def _covered(interval: tuple[float, float] | None, truth: float) -> bool:
+    assert interval is not None
+    return interval[0] <= truth <= interval[1]
+
+
+def test_the_intervals_of_all_estimated_traces_cover_the_truth() -> None:
+    """400 seeds each: random vectors on H − G, mixtures of outputs by ghost norms, mixtures by gradients."""
+    small = Budget(passes=60)
+    data = examples(24)
+    smooth, rare = Network(seeded(normed(nn.Tanh()))), Network(seeded(Recurrent(nn.RNN)))
+    source = np.random.default_rng(4)
+    many = checked("train", "train", source.standard_normal((24, 4)), source.integers(0, 60, 24), source="test")
+    wide = Network(seeded(nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 60))))
+    shares = {}
+    for name, network, examined, truth in (
+        ("residual", smooth, data, np.trace(dense_hessian(smooth, data))),
+        ("mixtures", wide, many, np.trace(dense_gauss_newton(wide, many))),
+        ("gradients", rare, data, np.trace(dense_gauss_newton(rare, data))),
+    ):
+        covered, surface = [], Surface.of(network, examined)
+        for seed in range(400):
+            if name == "residual":
+                found = hessian_trace(surface, seed, relative_error=0.1, budget=small).trace
+            else:
+                found = gauss_newton(surface, seed, relative_error=0.1, budget=small).trace
+            covered.append(_covered(found.interval, truth))
+        shares[name] = float(np.mean(covered))
+    assert 0.93 <= np.mean(list(shares.values())) <= 0.97, shares
+    assert all(abs(share - 0.95) < 3.3 * (0.95 * 0.05 / 400) ** 0.5 for share in shares.values()), shares
