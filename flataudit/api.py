@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.export.passes import move_to_device_pass
 
 from flataudit import plugins
+from flataudit.backends.pt2 import fixed_batch
 from flataudit.backends.torch_model import TorchModel, evaluation_mode, plain_module
 from flataudit.backends.verification import verify
-from flataudit.contracts import AuditData, Budget, OutputKind, Probe, Spec, Task
+from flataudit.contracts import AuditData, Budget, LossSpec, OutputKind, Probe, Spec, Task
 from flataudit.data.examples import checked
 from flataudit.decision import Comparison
 from flataudit.errors import ConfigurationError
@@ -41,6 +42,7 @@ def measure(
     probes: Sequence[ProbeSpec] = ("accuracy", "hessian_trace", "lambda_max", "sharpness"),
     task: Task | None = None,
     outputs: OutputKind | None = None,
+    loss: LossSpec | None = None,
     seed: int = 0,
     device: str | None = None,
     dtype: Literal["float32", "float64"] | None = None,
@@ -57,6 +59,7 @@ def measure(
         probes: names of probes, names of metrics (the probe that declares one runs), or ``{use: …, …}``.
         task: inferred when None: integer targets are classes, floating-point ones values, unless all are 0 or 1.
         outputs: what the model returns; checked on the inputs.
+        loss: what it was trained with, where that is not the plain loss of its task.
         seed: of every random draw; the global random states are not touched.
         device: a copy of the model is moved there; None: where it is.
         dtype: a copy of the model is cast; None: its own.
@@ -80,6 +83,8 @@ def measure(
             module,
             task or _task(data),
             outputs=outputs,
+            loss=loss,
+            fixed_batch=fixed_batch(model) if isinstance(model, torch.export.ExportedProgram) else None,
             batch_size=batch_size,
             example_bytes=64 * int(data.inputs[:1].nbytes),
         )

@@ -229,7 +229,14 @@ class Differentiable(Perturbable, Protocol):
         ...
 
     def raw_outputs(self, parameters: "Mapping[str, torch.Tensor]", inputs: "torch.Tensor") -> "torch.Tensor":
-        """Logits ``(n, classes)`` or values ``(n,)`` at these parameters; counts a forward pass."""
+        """What `loss_function` takes, at these parameters; counts a forward pass.
+
+        Logits ``(n, classes)``, of sequences ``(n, tokens, classes)``; log-odds ``(n, labels)``; values ``(n,)``.
+        """
+        ...
+
+    def precise(self) -> "Differentiable | None":
+        """The same model in float64, to check numbers against; None where it cannot be had."""
         ...
 
     def tensors(

@@ -202,7 +202,6 @@ def test_too_few_classes_is_an_outcome_with_the_label() -> None:
         ({"probes": ["hessian_trase"]}, ConfigurationError, "did you mean hessian_trace?"),
         ({"probes": [{"use": "accuracy", "depth": 3}]}, PluginError, "depth"),
         ({"probes": [{"name": "accuracy"}]}, ConfigurationError, "'use'"),
-        ({"task": "multilabel"}, ConfigurationError, "multilabel"),
         ({"model": "net"}, ConfigurationError, "got a str"),
         ({"model": nn.Linear(4, 1)}, ModelError, "task: binary"),
         ({"targets": None}, DataError, "targets"),

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import torch
 from pydantic import JsonValue
+from torch import Tensor
+from torch.export import ExportedProgram
 
-__all__ = ["read_archive"]
+__all__ = ["fixed_batch", "read_archive"]
 
 _DATA = re.compile(
     r"(data/(weights|constants)/((weight|tensor|constant)_\d+|model_(weights|constants)_config\.json)"
@@ -94,3 +96,14 @@ def _harmless(expression: str) -> bool:
     """Only symbols of shapes, numbers, arithmetic and the functions that shape expressions are made of."""
     words = _WORDS.findall(expression)
     return bool(_PLAIN.fullmatch(expression)) and "__" not in expression and all(_SYMBOLIC.fullmatch(w) for w in words)
+
+
+def fixed_batch(program: ExportedProgram) -> int | None:
+    """The one batch size that a program takes, by the shape of its first input; None where it takes any."""
+    names = program.graph_signature.user_inputs
+    first = next((node for node in program.graph.nodes if node.op == "placeholder" and node.name in names), None)
+    value = None if first is None else first.meta.get("val")
+    if not isinstance(value, Tensor) or value.dim() == 0:
+        return None
+    size = value.shape[0]
+    return size if isinstance(size, int) else None

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.export.passes import move_to_device_pass
 
-from flataudit.backends.pt2 import read_archive
+from flataudit.backends.pt2 import fixed_batch, read_archive
 from flataudit.backends.torch_model import TorchModel, plain_module
 from flataudit.backends.verification import verify
 from flataudit.contracts import Check, Job
@@ -35,11 +35,19 @@ class PyTorchBackend(Record):
             UntrustedError: loading would run its code.
         """
         file = _model_file(Path(job.artifact))
-        module, trust = _program(file, job) if file.suffix == ".pt2" else _pickled(file, job)
+        module, trust, batch = _program(file, job) if file.suffix == ".pt2" else (*_pickled(file, job), None)
         if job.dtype is not None:
             module = module.to(getattr(torch, job.dtype))
         example = int(sample[:1].nbytes)
-        model = TorchModel(module, job.task, outputs=job.outputs, batch_size=job.batch_size, example_bytes=example * 64)
+        model = TorchModel(
+            module,
+            job.task,
+            outputs=job.outputs,
+            loss=job.loss,
+            batch_size=job.batch_size,
+            example_bytes=example * 64,
+            fixed_batch=batch,
+        )
         verify(model, sample)
         return model, trust
 
@@ -66,7 +74,7 @@ def _model_file(folder: Path) -> Path:
     raise ModelError("model.pt2 or model.pth in the artifact", got="neither", remedy=remedy)
 
 
-def _program(file: Path, job: Job) -> tuple[nn.Module, Trust]:
+def _program(file: Path, job: Job) -> tuple[nn.Module, Trust, int | None]:
     remedy = "the file is damaged: log the model again"
     try:
         archive, code = read_archive(file)
@@ -80,7 +88,8 @@ def _program(file: Path, job: Job) -> tuple[nn.Module, Trust]:
         raise ModelError("a program that this torch can load", got=_told(error), remedy=remedy) from error
     if job.device != "cpu":
         program = move_to_device_pass(program, job.device)
-    return cast("nn.Module", program.module()), "data_only" if code is None else "code_bearing"
+    trust: Trust = "data_only" if code is None else "code_bearing"
+    return cast("nn.Module", program.module()), trust, fixed_batch(program)
 
 
 def _pickled(file: Path, job: Job) -> tuple[nn.Module, Trust]:

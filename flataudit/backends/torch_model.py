@@ -1,11 +1,12 @@
 """A torch module as the probes see it: a function of its parameters that is never written to.
 
-Everything runs through `torch.func.functional_call` on detached parameters and cloned buffers, so that weights,
+Everything runs through `flataudit.backends.forward` on detached parameters and cloned buffers, so that weights,
 buffers, gradients and flags stay as they are, whatever a probe does.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from typing import cast
 
 import numpy as np
@@ -13,8 +14,8 @@ import torch
 from numpy import generic
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from flataudit.backends.forward import Forward
 from flataudit.contracts import LossSpec, Meter, OutputKind, Task
 from flataudit.curvature.losses import make_loss
 from flataudit.errors import ConfigurationError, ModelError
@@ -23,6 +24,14 @@ __all__ = ["TorchModel", "evaluation_mode", "plain_module"]
 
 _LOG_FLOOR = 1e-30
 _BATCH_BYTES = 64 * 2**20
+
+
+_LOGARITHMS: Mapping[Task, Callable[[Tensor], Tensor]] = {
+    "multiclass": lambda logits: logits.log_softmax(dim=-1),
+    "binary": lambda logits: logits.log_softmax(dim=-1),
+    "multilabel": nn.functional.logsigmoid,
+    "regression": lambda values: values,
+}
 
 
 @contextmanager
@@ -54,6 +63,7 @@ class TorchModel:
         loss: what it was trained with; None: cross-entropy or squared error.
         batch_size: most examples a pass; None: from 32 to 4096, by ``example_bytes``.
         example_bytes: memory that one example takes inside the model, in bytes.
+        fixed_batch: the only batch size that the module takes; None: any.
 
     Raises:
         ConfigurationError: the task is not yet audited, or its models do not return such outputs.
@@ -72,10 +82,8 @@ class TorchModel:
         loss: LossSpec | None = None,
         batch_size: int | None = None,
         example_bytes: int = 1024,
+        fixed_batch: int | None = None,
     ) -> None:
-        if task == "multilabel":
-            remedy = "audit one label at a time as binary: multilabel is not yet audited"
-            raise ConfigurationError("a task among multiclass, binary, regression", got=task, remedy=remedy)
         if outputs is not None and (outputs == "values") != (task == "regression"):
             known = "values" if task == "regression" else "logits or probabilities"
             raise ConfigurationError(f"outputs of a {task} model: {known}", got=outputs, remedy="change it or the task")
@@ -84,67 +92,78 @@ class TorchModel:
         self.outputs: OutputKind = outputs or ("values" if task == "regression" else "logits")
         self.loss_function = make_loss(loss, task)
         self.meter = Meter()
-        self.parameters = {
-            name: tensor.detach() for name, tensor in module.named_parameters() if tensor.is_floating_point()
-        }
         self.batch_size = batch_size or max(32, min(4096, _BATCH_BYTES // max(1, example_bytes)))
-        self._module = module
-        self._buffers = dict(module.named_buffers())
-        state = [*self.parameters.values(), *self._buffers.values(), torch.zeros(())]
-        self._device = state[0].device
-        self._dtype = next(tensor.dtype for tensor in state if tensor.is_floating_point())
-        self.device, self.dtype = str(self._device), str(self._dtype).removeprefix("torch.")
+        self._served = Forward(module, fixed_batch=fixed_batch)
+        low = self._served.dtype in (torch.bfloat16, torch.float16)
+        # Second derivatives need more digits than half precision has; predictions stay those that are served.
+        self._forward = (self._served.cast(torch.float32) or self._served) if low else self._served
+        self.parameters = self._forward.parameters
+        self.device, self.dtype = str(self._served.device), str(self._served.dtype).removeprefix("torch.")
 
     def tensors(self, inputs: NDArray[generic], targets: NDArray[generic] | None) -> tuple[Tensor, Tensor | None]:
         """A batch on the model's device; numbers in its dtype, whole numbers wider than a byte as tokens (int64)."""
         array = np.ascontiguousarray(inputs)
         tokens = array.dtype.kind in "iu" and array.dtype.itemsize > 1
-        x = torch.tensor(array, device=self._device, dtype=torch.int64 if tokens else self._dtype)
+        device, dtype = self._forward.device, self._forward.dtype
+        x = torch.tensor(array, device=device, dtype=torch.int64 if tokens else dtype)
         if targets is None:
             return x, None
-        kind = torch.int64 if np.asarray(targets).dtype.kind in "iu" else self._dtype
-        return x, torch.tensor(np.asarray(targets), device=self._device, dtype=kind)
+        kind = torch.int64 if np.asarray(targets).dtype.kind in "iu" else dtype
+        return x, torch.tensor(np.asarray(targets), device=device, dtype=kind)
 
     def raw_outputs(self, parameters: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
-        """Logits or log-probabilities ``(n, classes)``, or values ``(n,)``, at these parameters."""
-        return self._shaped(self.returned(parameters, inputs), len(inputs))
+        """Logits or log-probabilities, log-odds, or values at these parameters; buffers may be named among them.
 
-    def returned(self, parameters: Mapping[str, Tensor], inputs: Tensor) -> object:
-        """What the module itself returns; counts a forward pass."""
+        ``(n, classes)`` or ``(n, tokens, classes)``, ``(n, labels)``, or ``(n,)``; counts a forward pass.
+        """
         self.meter.forward += len(inputs)
-        state = {**parameters, **{name: buffer.clone() for name, buffer in self._buffers.items()}}
-        with sdpa_kernel(SDPBackend.MATH):  # the fast kernels have no second derivative
-            return torch.func.functional_call(self._module, state, (inputs,))
+        return self._shaped(self._forward(parameters, inputs), len(inputs))
+
+    def returned(self, inputs: Tensor) -> object:
+        """What the module itself returns as it is served; counts a forward pass."""
+        self.meter.forward += len(inputs)
+        cast = inputs.to(self._served.dtype) if inputs.is_floating_point() else inputs
+        return self._served(self._served.parameters, cast)
+
+    def precise(self) -> "TorchModel | None":
+        """The same model in float64, to check numbers against; None where it cannot be had."""
+        exact = self._served.cast(torch.float64)
+        if exact is None:
+            return None
+        twin = copy(self)
+        twin._forward = twin._served = exact
+        twin.parameters, twin.dtype, twin.meter = exact.parameters, "float64", Meter()
+        return twin
 
     def loss(self, parameters: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
         """``loss_function.mean`` over the examples."""
-        found = self.raw_outputs(parameters, inputs)
-        return self.loss_function.mean(found, targets)
+        return self.loss_function.mean(self.raw_outputs(parameters, inputs), targets)
 
     def predict(self, inputs: NDArray[generic]) -> NDArray[np.float64]:
         """Log-probabilities ``(n, classes)`` or values ``(n,)``, in batches."""
-        return self._predicted(self.parameters, inputs)
+        return self._predicted(self._served.parameters, inputs)
 
     def weights(self) -> dict[str, NDArray[generic]]:
         """Copies of the parameters; float32 where NumPy has no such dtype (bfloat16)."""
-        brief = {name: t.float() if t.dtype == torch.bfloat16 else t for name, t in self.parameters.items()}
-        return {name: tensor.cpu().numpy().copy() for name, tensor in brief.items()}
+        return {name: tensor.cpu().numpy().copy() for name, tensor in self.parameters.items()}
 
     def predict_at(self, weights: Mapping[str, NDArray[generic]], inputs: NDArray[generic]) -> NDArray[np.float64]:
         """`predict` at other parameters; those that are not named stay."""
+        own = self._served.parameters
         moved = {
-            name: torch.tensor(value, device=self._device, dtype=self.parameters[name].dtype)
-            for name, value in weights.items()
+            name: torch.tensor(value, device=own[name].device, dtype=own[name].dtype) for name, value in weights.items()
         }
-        return self._predicted({**self.parameters, **moved}, inputs)
+        return self._predicted({**own, **moved}, inputs)
 
     def _predicted(self, parameters: Mapping[str, Tensor], inputs: NDArray[generic]) -> NDArray[np.float64]:
         parts = []
         with torch.no_grad():
             for start in range(0, len(inputs), self.batch_size):
                 x, _ = self.tensors(inputs[start : start + self.batch_size], None)
-                found = self.raw_outputs(parameters, x).double()
-                parts.append(found if self.task == "regression" else found.log_softmax(dim=1))
+                self.meter.forward += len(x)
+                x = x.to(self._served.dtype) if x.is_floating_point() else x
+                found = self._shaped(self._served(parameters, x), len(x)).double()
+                parts.append(_LOGARITHMS[self.task](found))
         return cast("NDArray[np.float64]", torch.cat(parts).cpu().numpy())
 
     def _shaped(self, found: object, n: int) -> Tensor:
@@ -154,12 +173,15 @@ class TorchModel:
         if not found.is_floating_point():
             raise ModelError("scores or values", got=str(found.dtype), remedy="return them before argmax or rounding")
         shape = tuple(found.shape)
-        if shape in ((n,), (n, 1)):
+        if shape in ((n,), (n, 1)) and self.task != "multilabel":
             return found.reshape(n) if self.task == "regression" else self._two_columns(found.reshape(n))
         if self.task == "regression":
             raise ModelError(f"values ({n},) or ({n}, 1)", got=f"shape {shape}", remedy="declare another task")
-        if len(shape) != 2 or shape[0] != n:
+        sequence = self.task == "multiclass" and len(shape) == 3 and shape[2] > 1
+        if not (len(shape) == 2 or sequence) or shape[0] != n:
             raise ModelError(f"outputs ({n}, classes)", got=f"shape {shape}", remedy="declare another task")
+        if self.task == "multilabel" and self.outputs == "probabilities":
+            return torch.logit(found, max(_LOG_FLOOR, torch.finfo(found.dtype).eps / 2))
         if self.task == "binary" and shape[1] != 2:
             got, remedy = f"{shape[1]} columns", "declare `task: multiclass`"
             raise ModelError("one or two columns of a binary classifier", got=got, remedy=remedy)

@@ -85,7 +85,7 @@ def _check_kind(model: TorchModel, sample: "NDArray[np.generic]") -> None:
     """
     with torch.no_grad():
         inputs, _ = model.tensors(sample, None)
-        raw = cast("torch.Tensor", model.returned(model.parameters, inputs)).double().reshape(len(sample), -1)
+        raw = cast("torch.Tensor", model.returned(inputs)).double().reshape(len(sample), -1)
     lowest, highest, one_column = raw.min().item(), raw.max().item(), raw.shape[1] == 1
     sums = one_column or bool(((raw.sum(dim=1) - 1).abs() <= _TOLERANCE).all())
     alike = lowest >= -_TOLERANCE and highest <= 1 + _TOLERANCE and sums

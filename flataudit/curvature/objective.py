@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy import generic
     from numpy.typing import NDArray
 
-__all__ = ["Batch", "Objective", "Stratum"]
+__all__ = ["Batch", "Objective", "Stratum", "depends"]
 
 STRATUM = 256
 """Examples of a stratum at most: enough to keep a processor busy, few enough to make many."""
@@ -64,7 +64,7 @@ class Batch:
         """L_b and ∇L_b ``(parameters,)``; one forward and one backward pass."""
         leaf = vector.detach().requires_grad_()
         loss = self.loss(leaf)
-        (gradient,) = torch.autograd.grad(_depends(loss), leaf)
+        (gradient,) = torch.autograd.grad(depends(loss), leaf)
         self.objective.model.meter.backward += self.size
         return loss.item(), gradient
 
@@ -91,7 +91,7 @@ class Batch:
         meter = self.objective.model.meter
         forward = meter.forward
         leaf = vector.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(_depends(function(leaf)), leaf, create_graph=True)
+        (gradient,) = torch.autograd.grad(depends(function(leaf)), leaf, create_graph=True)
         # A product is counted as one whole: the forward pass of its graph is a part of it.
         meter.forward = forward
         meter.matvecs += self.size * len(directions)
@@ -294,7 +294,12 @@ def _together(gradient: Tensor, leaf: Tensor, directions: Tensor) -> Tensor | No
     return found
 
 
-def _depends(loss: Tensor) -> Tensor:
+def depends(loss: Tensor) -> Tensor:
+    """The same loss or outputs.
+
+    Raises:
+        ModelError: no parameter has a part in them.
+    """
     if not loss.requires_grad:
         raise ModelError(
             "outputs that depend on the parameters",

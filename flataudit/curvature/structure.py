@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from flataudit.curvature.ghost import Layout, layouts, norms_of
-from flataudit.curvature.objective import Batch
+from flataudit.curvature.objective import Batch, depends
 from flataudit.curvature.randomness import generator, signs
 from flataudit.curvature.recording import Recorder, Use
 from flataudit.curvature.surface import Surface
@@ -87,8 +87,7 @@ def _found(surface: Surface) -> Structure:
     batch = next(surface.batches(0, min(EXAMPLES, len(surface.data))))
     seen = Pass(surface, batch)
     recorder = seen.recorder
-    if not seen.outputs.requires_grad:
-        return Structure(True, "", frozenset(), (), "")
+    depends(seen.outputs)
     curved = recorder.curved[0] if recorder.curved else ""
     if recorder.repeated:
         curved = curved or f"{min(recorder.repeated)} is used more than once"
@@ -192,7 +191,7 @@ def _checked(seen: Pass, placed: Sequence[Layout], cotangent: Tensor) -> str:
 
 
 def _curvature(surface: Surface, seen: Pass, bent: frozenset[str]) -> str:
-    """Name of a parameter outside ``bent`` in which the outputs are curved, by vᵀ(H − G)v over a few of them; or none."""
+    """Name of a parameter outside ``bent`` in which the outputs are curved, by vᵀ(H − G)v; or none."""
     loss, meter = surface.model.loss_function, surface.model.meter
     linear = (loss.slope(seen.outputs, seen.batch.targets) * seen.outputs).sum()
     if not linear.requires_grad:

@@ -11,7 +11,8 @@ from typing import TypeVar, cast
 from torch import Tensor
 
 from flataudit.contracts import AuditData, Differentiable, Meter
-from flataudit.curvature.objective import Objective
+from flataudit.curvature.objective import Objective, Stratum
+from flataudit.curvature.selfcheck import SelfCheck, self_check
 
 __all__ = ["Surface"]
 
@@ -45,6 +46,24 @@ class Surface(Objective):
         value, price = cast("tuple[_T, float]", self._known[key])
         meter.reused += price
         return value
+
+    def products(self, vector: Tensor, directions: Tensor) -> Tensor:
+        """`Objective.products`, once the model's second derivatives were checked (`flataudit.curvature.selfcheck`)."""
+        self.self_check()
+        return super().products(vector, directions)
+
+    def strata(self) -> list[Stratum]:
+        """`Objective.strata`, after the same check: they are for second derivatives."""
+        self.self_check()
+        return super().strata()
+
+    def self_check(self) -> SelfCheck:
+        """What came of the check, done once.
+
+        Raises:
+            ModelError: the second derivatives are wrong.
+        """
+        return self.remember("self-check", lambda: self_check(self.model, self.data))
 
     def loss_here(self) -> float:
         """L at the model's own parameters."""

@@ -11,6 +11,8 @@ from torch import nn
 from flataudit.backends.pytorch import PyTorchBackend
 from flataudit.backends.torch_model import TorchModel
 from flataudit.contracts import Differentiable, Perturbable, Predictor
+from flataudit.curvature.surface import Surface
+from flataudit.data.examples import checked
 from flataudit.errors import ConfigurationError, ModelError, UntrustedError
 
 
@@ -110,9 +112,15 @@ def test_train_mode_batch_norm_is_caught_at_any_batch_size(tmp_path: Path, batch
         load(path, batch_size=batch_size)
 
 
-def test_a_fixed_batch_size_names_its_remedy(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"\(n, 4\) for any n.*two or more examples"):
-        load(exported(tmp_path / "m", network(), batch=5))
+def test_a_program_of_one_batch_size_is_fed_such_batches(tmp_path: Path) -> None:
+    """64 examples in batches of 5, the last filled up; numbers and derivatives are those of the free program."""
+    fixed, free = load(exported(tmp_path / "m", network(), batch=5)), load(exported(tmp_path / "f", network()))
+    np.testing.assert_allclose(fixed.predict(sample()), free.predict(sample()), atol=1e-6)
+    found = []
+    for model in (fixed, free):
+        surface = Surface.of(model, checked("train", "train", sample(), np.arange(64) % 3, source="test"))
+        found.append(surface.product(surface.origin, torch.ones_like(surface.origin)))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
 
 
 def test_another_number_of_features_is_the_models_error(tmp_path: Path) -> None:
@@ -168,7 +176,7 @@ def test_the_task_and_the_columns_must_agree(
 
 @pytest.mark.parametrize(
     "fields",
-    [{"task": "multilabel"}, {"task": "regression", "outputs": "logits"}, {"task": "binary", "outputs": "values"}],
+    [{"task": "regression", "outputs": "logits"}, {"task": "binary", "outputs": "values"}],
 )
 def test_what_is_not_yet_audited_says_so(tmp_path: Path, fields: dict[str, object]) -> None:
     with pytest.raises(ConfigurationError):

@@ -41,6 +41,9 @@ class Network:
         y = None if targets is None else torch.as_tensor(targets, device=self.device)
         return torch.as_tensor(inputs, device=self.device, dtype=torch.float64), y
 
+    def precise(self) -> "Network":
+        return self
+
     def weights(self) -> dict[str, NDArray[np.generic]]:
         return {name: tensor.cpu().numpy().copy() for name, tensor in self.parameters.items()}
 

@@ -1,0 +1,103 @@
+"""Whether a model's second derivatives are what its loss says: one Hessian product against a second difference.
+
+Automatic differentiation is exact where every operation's derivative is. A few are silently wrong the second time
+(`torch._weight_norm` was), and a candidate may bring operations of its own. So the curvature vᵀHv along one random
+direction is compared, in float64 and on a few examples, with (L(θ + hv) + L(θ − hv) − 2L(θ)) / h². A network with
+kinks has none within a step that is short enough; where the differences of two steps disagree, a kink or rounding is
+between them and a shorter pair is tried. What cannot be decided is said to be unchecked, never to be right.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from flataudit.contracts import AuditData, Differentiable
+from flataudit.curvature.objective import Objective
+from flataudit.curvature.randomness import generator, normals
+from flataudit.errors import ModelError
+
+__all__ = ["SelfCheck", "self_check"]
+
+EXAMPLES = 16
+STEPS = (1e-2, 1e-3, 3e-4, 1e-4, 3e-5)
+"""Lengths of a step in units of ‖θ‖; each is tried with its half."""
+DIRECTIONS = 3
+"""Random directions: an error in a small part of the network is a small part of any one curvature."""
+AGREEMENT = 1e-3
+"""Two differences that are as close as this share are taken for the curvature."""
+TOLERANCE = 4e-3
+"""A product that is farther from it is wrong."""
+
+
+@dataclass(frozen=True)
+class SelfCheck:
+    """One curvature, measured twice."""
+
+    product: float
+    """vᵀHv by automatic differentiation, v of unit length."""
+    difference: float | None
+    """The same by differences of the loss; None: no two steps agreed."""
+    told: str
+    """What came of it, in words."""
+
+
+def self_check(model: Differentiable, data: AuditData) -> SelfCheck:
+    """Compare once, on the first examples and the model's own parameters.
+
+    Raises:
+        ModelError: they differ: no curvature of this model can be trusted.
+    """
+    exact = model.precise()
+    if exact is None:
+        return SelfCheck(0.0, None, "unchecked: the model cannot be had in float64")
+    few = AuditData(
+        data.name,
+        data.role,
+        data.inputs[:EXAMPLES],
+        None if data.targets is None else data.targets[:EXAMPLES],
+        None,
+        "",
+    )
+    try:
+        found = [_checked(Objective(exact, few), index) for index in range(DIRECTIONS)]
+    except ModelError:
+        raise
+    except (RuntimeError, NotImplementedError) as error:
+        return SelfCheck(0.0, None, f"unchecked: {str(error).splitlines()[0][:120]}")
+    decided = [one for one in found if one.difference is not None]
+    return decided[0] if decided else found[0]
+
+
+def _checked(objective: Objective, index: int) -> SelfCheck:
+    origin = objective.origin
+    direction = normals(origin, generator(index, "self-check"))
+    direction /= direction.norm()
+    produced = objective.products(origin, direction[None])[0]
+    product = float(torch.dot(direction, produced))
+    difference = _difference(objective, direction)
+    if difference is None:
+        return SelfCheck(product, None, "unchecked: kinks or rounding at every step")
+    if abs(product - difference) > TOLERANCE * max(abs(difference), abs(product)) + 1e-6 * float(produced.norm()):
+        raise ModelError(
+            f"second derivatives that agree with the loss ({difference:.4g} along a direction)",
+            got=f"{product:.4g}",
+            remedy="an operation of this model has a wrong second derivative: write it with plain ones",
+        )
+    return SelfCheck(product, difference, "agrees")
+
+
+def _difference(objective: Objective, direction: torch.Tensor) -> float | None:
+    """The second difference of the longest step that agrees with that of half its length; None: none does."""
+    loss = objective.loss(objective.origin)
+    typical = max(float(objective.origin.norm()), 1e-3)
+    for share in STEPS:
+        one, other = (_second_difference(objective, direction, share * typical * cut, loss) for cut in (1.0, 0.5))
+        rounding = 8 * torch.finfo(torch.float64).eps * max(1.0, abs(loss)) / (share * typical / 2) ** 2
+        if abs(one - other) <= AGREEMENT * abs(other) and rounding <= AGREEMENT * abs(other):
+            return other
+    return None
+
+
+def _second_difference(objective: Objective, direction: torch.Tensor, step: float, loss: float) -> float:
+    ahead, behind = (objective.loss(objective.origin + sign * step * direction) for sign in (1, -1))
+    return (ahead + behind - 2 * loss) / step**2
