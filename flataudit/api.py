@@ -96,6 +96,7 @@ def measure(
         probes=tuple(f"{name}@{probe.version}{_parameters(probe)}" for name, probe in made),
         data={data.name: data.digest},
         seed=seed,
+        loss="default" if loss is None else loss.model_dump_json(exclude_unset=True),
         dtype=wrapped.dtype,
         device=wrapped.device.partition(":")[0],
         libraries=libraries(),

@@ -18,6 +18,7 @@ from flataudit.contracts import (
     DataSpec,
     Executor,
     Job,
+    LossSpec,
     OutputKind,
     Progress,
     Receipt,
@@ -46,6 +47,7 @@ class AuditPlan(Record):
     model: str
     task: Task = "multiclass"
     outputs: OutputKind | None = None
+    loss: LossSpec | None = None
     data: tuple[DataSpec, ...]
     probes: tuple[Spec, ...]
     policy: Policy = Policy()

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from flataudit.audit import AuditPlan
-from flataudit.contracts import Budget, DataSpec, OutputKind, Role, Spec, Task
+from flataudit.contracts import Budget, DataSpec, LossSpec, OutputKind, Role, Spec, Task
 from flataudit.errors import ConfigurationError
 from flataudit.evidence import Record
 from flataudit.plugins import nearest
@@ -141,6 +141,8 @@ class AuditConfig(Record):
     task: Task = "multiclass"
     outputs: OutputKind | None = None
     """What the model returns; checked on the data, never guessed silently."""
+    loss: LossSpec | None = None
+    """What the candidates were trained with, where it is not plain cross-entropy or squared error."""
     data: DataSection
     probes: tuple[FlatSpec, ...] = tuple(Spec(use=name) for name in DEFAULT_PROBES)
     policy: Policy = Policy()

@@ -135,7 +135,7 @@ class AuditData:
     inputs: "NDArray[generic]"
     """``(n, …)``, floating point or integer, finite."""
     targets: "NDArray[generic] | None"
-    """``(n,)``: class numbers (int64) or values (float64); None for unlabelled inputs."""
+    """``(n,)``: class numbers (int64) or values (float64), ``(n, labels)`` or ``(n, tokens)``; None: unlabelled."""
     groups: "NDArray[generic] | None"
     """``(n,)`` group numbers (int64)."""
     digest: str
@@ -174,6 +174,11 @@ class Meter:
     """What other probes had already spent, in passes of one example each."""
     shared: "dict[Hashable, object]" = field(default_factory=dict, repr=False)
     """What probes of this model have computed and others may use (`flataudit.curvature.surface`)."""
+
+    def add(self, other: "Meter") -> None:
+        """Charge what went through another form of the same model."""
+        self.forward, self.backward = self.forward + other.forward, self.backward + other.backward
+        self.matvecs, self.reused = self.matvecs + other.matvecs, self.reused + other.reused
 
     def cost(self, since: "Meter", n: int) -> Cost:
         """What was spent since an earlier copy, in passes over ``n`` examples."""

@@ -210,6 +210,8 @@ class AuditProtocol(Record):
     data: Mapping[str, str]
     """Digest of each data set, by its name."""
     seed: int
+    loss: str = "default"
+    """The loss that was differentiated: the task's own, or the declared one as JSON."""
     dtype: str
     device: str
     """Kind of device: ``cpu``, ``cuda``."""

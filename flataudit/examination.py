@@ -204,6 +204,7 @@ def _protocol(job: Job, dtype: str, data: Sequence[AuditData]) -> AuditProtocol:
         probes=tuple(probes),
         data={d.name: d.digest for d in data} or {d.name: d.digest or "" for d in job.data},
         seed=job.seed,
+        loss="default" if job.loss is None else job.loss.model_dump_json(exclude_unset=True),
         dtype=dtype,
         device=job.device.partition(":")[0],
         libraries=libraries(),

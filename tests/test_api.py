@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import flataudit
-from flataudit.contracts import Budget, Spec
+from flataudit.contracts import Budget, LossSpec, Spec
 from flataudit.data.examples import checked
 from flataudit.errors import ConfigurationError, DataError, ModelError, PluginError
 from flataudit.evidence import Outcome
@@ -265,3 +265,50 @@ def test_no_warning_reaches_the_notebook() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         flataudit.measure(network(), INPUTS, LABELS)
+
+
+def test_labels_that_hold_together_and_a_class_for_each_token() -> None:
+    """Accuracy, loss and an exact trace of a multi-label and of a sequence model, through the front door."""
+    source = np.random.default_rng(0)
+    x = source.standard_normal((60, 5))
+    marks = source.integers(0, 2, (60, 3))
+    module = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3)).double()
+    probes = ["accuracy", "hessian_trace", "calibration", "sharpness"]
+    found = flataudit.measure(module, x, marks, probes=probes, task="multilabel")
+    logits = module(torch.tensor(x))
+    loss = nn.functional.binary_cross_entropy_with_logits(logits, torch.tensor(marks).double())
+    assert found["validation_loss"].estimate == pytest.approx(float(loss), rel=1e-9)
+    right = float(((logits > 0).numpy() == marks).mean())
+    assert found["validation_accuracy"].estimate == pytest.approx(right)
+    assert found["hessian_trace"].standard_error == 0
+    assert found["calibration_error"].outcome is Outcome.NOT_APPLICABLE
+
+    class Tagger(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.head = nn.Embedding(7, 4), nn.Linear(4, 3)
+
+        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+            return self.head(torch.relu(self.table(tokens)))
+
+    tokens, classes = source.integers(0, 7, (60, 5)), source.integers(0, 3, (60, 5))
+    classes[:, 4] = -100
+    tagger = Tagger().double()
+    found = flataudit.measure(tagger, tokens, classes, probes=probes, task="multiclass")
+    logits = tagger(torch.tensor(tokens))
+    loss = nn.functional.cross_entropy(logits.movedim(-1, 1), torch.tensor(classes))
+    assert found["validation_loss"].estimate == pytest.approx(float(loss), rel=1e-9)
+    trace = found["hessian_trace"]
+    assert trace.outcome is Outcome.MEASURED and 0 < trace.standard_error < 0.02 * trace.estimate
+
+
+def test_a_declared_loss_is_the_one_that_is_differentiated() -> None:
+    module = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)).double()
+    traces = [
+        flataudit.measure(module, INPUTS, LABELS, probes=["hessian_trace"], loss=loss)
+        for loss in (None, LossSpec(use="cross_entropy", label_smoothing=0.3, label_weights=(1.0, 2.0, 0.5)))
+    ]
+    assert traces[0]["hessian_trace"].estimate != pytest.approx(traces[1]["hessian_trace"].estimate, rel=1e-3)
+    assert traces[0].protocol.digest != traces[1].protocol.digest
+    with pytest.raises(ConfigurationError, match=r"loss\.delta"):
+        flataudit.measure(module, INPUTS, LABELS, loss=LossSpec(use="cross_entropy", delta=2.0))

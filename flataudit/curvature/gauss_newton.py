@@ -17,7 +17,7 @@ from torch import Tensor
 
 from flataudit.contracts import Budget
 from flataudit.curvature.ghost import norms_of
-from flataudit.curvature.hutchinson import TraceEstimate, stratified, vectors_for
+from flataudit.curvature.hutchinson import TraceEstimate, certain, stratified, vectors_for
 from flataudit.curvature.randomness import generator, signs
 from flataudit.curvature.structure import Pass, Structure, structure
 from flataudit.curvature.surface import Surface
@@ -106,7 +106,7 @@ def _exact(surface: Surface, found: Structure, weighted: bool) -> GaussNewton:
         for name, part in _LayerNorms(seen, found, weighted)(factors).items():
             totals[name] = totals.get(name, 0.0) + part.sum(dim=1)
     shares = [{n: float(part[kind]) / surface.total for n, part in totals.items()} for kind in range(1 + weighted)]
-    whole = [_certain(_complete(surface, share)) for share in shares]
+    whole = [certain(_complete(surface, share)) for share in shares]
     method = f"exact: {columns} columns of the loss's factor, by ghost norms"
     return GaussNewton(whole[0], whole[-1] if weighted else None, True, method, columns)
 
@@ -204,7 +204,3 @@ def _complete(surface: Surface, shares: Mapping[str, float]) -> Mapping[str, flo
     """In the model's order, with 0 for what no output depends on."""
     return {name: shares.get(name, 0.0) for name in surface.names}
 
-
-def _certain(shares: Mapping[str, float]) -> TraceEstimate:
-    value = math.fsum(shares.values())
-    return TraceEstimate(value, 0.0, (value, value), math.inf, 0, "precision", shares)

@@ -7,7 +7,7 @@ falls by up to B against one vector for the whole data set. The price is none.
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -21,6 +21,7 @@ from flataudit.curvature.randomness import generator, signs
 __all__ = [
     "Quadratic",
     "TraceEstimate",
+    "certain",
     "combined",
     "estimate_trace",
     "shared_vector_trace",
@@ -94,6 +95,8 @@ class Quadratic:
     """vᵀ(H − G)v: what the Gauss–Newton matrix leaves."""
     scale: torch.Tensor | None = None
     """D ``(parameters,)`` of Tr(D H D) = Σ dᵢ² Hᵢᵢ."""
+    draw: Callable[[int, torch.Generator], torch.Tensor] | None = None
+    """Other random rows ``(k, parameters)`` than signs."""
     offset: float = 0.0
     """The part that is known already: precision is relative to the sum."""
 
@@ -109,11 +112,12 @@ def _estimate(
 ) -> TraceEstimate:
     """``count`` fresh vectors for every stratum, a few to a graph."""
     values, blocks = [], torch.zeros(len(objective.names), dtype=torch.float64)
+    draw = form.draw or (lambda size, source: signs(size, objective.origin, source))
     scale = 1.0 if form.scale is None else form.scale
     together = max(1, min(VECTORS_PER_GRAPH, _FLOATS // objective.origin.numel()))
     for stratum in objective.strata():
         chunks = [min(together, count - done) for done in range(0, count, together)]
-        drawn = (signs(size, objective.origin, source) * scale for size in chunks)
+        drawn = (draw(size, source) * scale for size in chunks)
         forms = torch.cat([stratum.forms(objective.origin, some, residual=form.residual) for some in drawn])
         values.append(forms.sum(dim=1).tolist())
         blocks += forms.mean(dim=0)
@@ -147,6 +151,12 @@ def stratified(
     freedom = total * (count - 1) / squares if squares > 0 else len(weights) * (count - 1.0)
     half = float(stdtrit(freedom, (1 + confidence) / 2)) * error
     return TraceEstimate(estimate, error, (estimate - half, estimate + half), freedom, count)
+
+
+def certain(shares: Mapping[str, float]) -> TraceEstimate:
+    """An exact sum of what each parameter adds."""
+    value = math.fsum(shares.values())
+    return TraceEstimate(value, 0.0, (value, value), math.inf, 0, "precision", shares)
 
 
 def combined(first: TraceEstimate, second: TraceEstimate, *, confidence: float = 0.95) -> TraceEstimate:

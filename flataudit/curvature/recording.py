@@ -206,7 +206,7 @@ def _batch_norm(name: str, args: Sequence[Any], given: Mapping[str, Any], named:
         return None
     shape = (1, -1) + (1,) * (met.dim() - 2)
     normal = (met.detach() - mean.view(shape)) * torch.rsqrt(variance + eps).view(shape)
-    return "scale", named(weight), named(bias), normal, {"axis": 1}
+    return "scale", named(weight), named(bias), normal, {"axis": 1, "mean": mean, "variance": variance}
 
 
 def _layer_norm(name: str, args: Sequence[Any], given: Mapping[str, Any], named: _Name) -> _Found | None:

@@ -63,13 +63,14 @@ class Pass:
         """Layers that use parameters directly."""
         return self.recorder.uses
 
-    def back(self, cotangent: Tensor) -> list[Tensor]:
+    def back(self, cotangent: Tensor, uses: Sequence[Use] | None = None) -> list[Tensor]:
         """Gradients of ⟨cotangent, outputs⟩ at the output of each use; one backward pass, without weight gradients."""
+        watched = self.uses if uses is None else uses
         self._meter.backward += self.size
         return list(
             torch.autograd.grad(
                 self.outputs,
-                [use.edge for use in self.uses],
+                [use.edge for use in watched],
                 cotangent,
                 retain_graph=True,
                 allow_unused=True,

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 __all__ = ["checked"]
 
 
+_NO_TOKEN = -100
+"""Target of a token that does not count, as PyTorch's cross-entropy has it."""
+
+
 def checked(
     name: str,
     role: Role,
@@ -32,7 +36,8 @@ def checked(
         inputs: ``(n, …)`` numbers, all finite. Four dimensions with one or three channels second are images, two
             dimensions of floating point are tables.
         targets: ``(n,)``. The dtype decides what they are: integers are class numbers from 0, floating point numbers
-            are values, even where all of them are whole.
+            are values, even where all of them are whole. Integers ``(n, labels)`` of 0 and 1 are labels that may hold
+            together, ``(n, tokens)`` a class for each token, −100 where there is none.
         groups: ``(n,)`` of anything sortable; become numbers in the order of the sorted names.
         source: where they come from, for messages.
 
@@ -106,16 +111,19 @@ def _targets(targets: "ArrayLike | None", role: Role, n: int, source: str) -> "N
         remedy = "name the targets, or declare the data as unlabelled"
         raise DataError(f"targets for the {role} data in {source}", got="none", remedy=remedy)
     labels = _numbers(targets, "targets", source)
-    _refuse_lengths(labels, "targets", n, source)
+    several = labels.ndim == 2 and labels.dtype.kind in "iu" and len(labels) == n and labels.shape[1] > 1
+    if not several:
+        _refuse_lengths(labels, "targets", n, source)
     if labels.dtype.kind == "f":
         _refuse_not_finite(labels, "targets", source)
         return labels.astype(np.float64)
     classes = labels.astype(np.int64)
-    if int(classes.min()) < 0:
-        first = int(np.argmax(classes < 0))
+    wrong = (classes < 0) & ~((classes == _NO_TOKEN) & several)
+    if wrong.any():
+        first = int(np.argmax(wrong.reshape(n, -1).any(axis=1)))
         raise DataError(
             f"class numbers from 0 as targets in {source}",
-            got=f"{labels[first]} in example {first}",
+            got=f"{classes[wrong][0]} in example {first}",
             remedy="number the classes from 0; targets of a regression must be stored as floating point",
         )
     return classes

@@ -74,12 +74,13 @@ class Accuracy(Record):
                 loss,
                 *_regression(predictions.astype(np.float64), values, right),
             ]
+        accuracy = ACCURACY.measured(**vars(bounded_mean(right)), samples=ACCURACY.name)
+        rows = [Reading(accuracy, _array(ACCURACY.name, right)), loss]
+        if data.targets.ndim > 1:
+            return [*rows, *_absent("several answers an example", BRIER), *_absent("classification", R2, RMSE)]
         brier = brier_scores(np.exp(predictions), data.targets.astype(np.int64))
         return [
-            Reading(
-                ACCURACY.measured(**vars(bounded_mean(right)), samples=ACCURACY.name), _array(ACCURACY.name, right)
-            ),
-            loss,
+            *rows,
             Reading(BRIER.measured(**vars(mean(brier)), samples=BRIER.name), _array(BRIER.name, brier)),
             *_absent("classification", R2, RMSE),
         ]

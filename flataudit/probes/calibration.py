@@ -59,6 +59,9 @@ class Calibration(Record):
             reason = "a regression states no confidence"
             return [Reading(m.missing(Outcome.NOT_APPLICABLE, reason)) for m in self.metrics]
         assert data.targets is not None
+        if data.targets.ndim > 1:
+            reason = "calibration of several answers an example is not yet measured"
+            return [Reading(m.missing(Outcome.NOT_APPLICABLE, reason)) for m in self.metrics]
         predictions = model.predict(data.inputs)
         right = correctness(model.task, predictions, data.targets)
         confidences = np.minimum(np.exp(np.max(predictions, axis=1)), 1.0)

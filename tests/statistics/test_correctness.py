@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flataudit.errors import ConfigurationError, ModelError
+from flataudit.errors import ModelError
 from flataudit.statistics.correctness import correctness, losses
 
 LOG = np.log(np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6], [0.4, 0.4, 0.2]]))
@@ -43,5 +43,5 @@ def test_shapes_and_tasks() -> None:
         correctness("multiclass", LOG[:2], np.array([0, 1, 0]))
     with pytest.raises(ModelError, match="shape"):
         losses("regression", np.zeros((3, 1)), np.zeros(3))
-    with pytest.raises(ConfigurationError, match="multilabel"):
+    with pytest.raises(ModelError, match="targets of 0 and 1"):
         correctness("multilabel", LOG, np.array([0, 1, 0]))
