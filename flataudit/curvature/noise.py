@@ -1,45 +1,110 @@
-"""The average rise of the loss under Gaussian noise on the weights, in proportion to their size."""
+"""The average rise of the loss under Gaussian noise on the parameters, with fresh noise for every stratum of examples.
+
+The mean over examples is linear, so that each stratum may have its own noise and the sum keeps its expectation; the
+errors of the strata average out instead of adding up, which is worth as many draws as there are strata, and makes the
+sum nearly normal where a single rise is as skewed as χ². Each draw goes both ways (θ + s and θ − s), which removes the
+odd orders and with them most of the variance away from a minimum.
+"""
 
 import math
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from scipy.special import stdtrit
+from torch import Tensor
 
-from flataudit.curvature.objective import Objective
+from flataudit.contracts import Budget
+from flataudit.curvature.hutchinson import stratified
+from flataudit.curvature.objective import Stratum
 from flataudit.curvature.randomness import generator, normals
+from flataudit.curvature.surface import Surface
 
-__all__ = ["AverageRise", "average_rise"]
+__all__ = ["AverageRise", "average_rises"]
+
+FEWEST_DRAWS = 2
+"""Without a second draw there is no error."""
 
 
 @dataclass(frozen=True)
 class AverageRise:
-    """A mean rise with the error of its draws; the data are taken as they are."""
+    """A mean rise at one size of the noise, with the error of its draws; the data are taken as they are."""
 
-    estimate: float
+    sigma: float
+    estimate: float | None
+    """None: the loss overflows under this noise."""
     standard_error: float | None
-    """None of a single draw, and where the draws do not differ: unknown."""
+    """None where the draws do not differ: unknown."""
     interval: tuple[float, float] | None
+    """Student's, with the degrees of freedom of Welch and Satterthwaite."""
     draws: int
 
 
-def average_rise(objective: Objective, seed: int, *, sigma: float, draws: int, confidence: float = 0.95) -> AverageRise:
-    """E[L(θ + σ|θ|ε)] − L(θ) with ε ~ N(0, I); 2 ``draws`` + 1 forward passes.
+def average_rises(
+    surface: Surface, seed: int, *, scale: Tensor, sigmas: Sequence[float], draws: int, budget: Budget
+) -> list[AverageRise]:
+    """E[L(θ + σTε)] − L(θ) with ε ~ N(0, I) for each σ; fewer draws, or fewer σ, where the budget ends.
 
-    Near a minimum it is σ² Σᵢ θᵢ² Hᵢᵢ / 2, and for any loss it is unchanged when ReLU units are rescaled. Each draw is
-    the mean of ε and −ε, which removes the odd orders and with them most of the variance away from a minimum.
+    On a quadratic it is σ² Σᵢ Tᵢ² Hᵢᵢ / 2. Every σ sees the same ε, so that the rises differ by σ alone and not by the
+    draw. A draw is two forward passes, or one pass; no σ is started without room for two.
+
+    Args:
+        surface: the loss, around its own parameters.
+        seed: of the noise.
+        scale: T ``(parameters,)``, as in `flataudit.curvature.scales`.
+        sigmas: standard deviations of the noise, in units of T.
+        draws: at most so many, each both ways, at least 2.
+        budget: no draw after its passes or seconds are spent.
+
+    Raises:
+        ModelError: the loss is not finite at the parameters themselves.
     """
-    source = generator(seed, "weight noise")
-    origin = objective.origin
-    loss = objective.loss(origin)
-    rises = []
-    for _ in range(draws):
-        step = sigma * origin.abs() * normals(origin, source)
-        rises.append((objective.loss(origin + step) + objective.loss(origin - step)) / 2 - loss)
-    values = torch.tensor(rises, dtype=torch.float64)
-    estimate = float(values.mean())
-    error = float(values.std(correction=1)) / math.sqrt(draws) if draws > 1 else 0.0
-    if error == 0:
-        return AverageRise(estimate, None, None, draws)
-    half = float(stdtrit(draws - 1, (1 + confidence) / 2)) * error
-    return AverageRise(estimate, error, (estimate - half, estimate + half), draws)
+    loss = surface.loss_here()
+    deadline, left = time.monotonic() + budget.seconds, budget.passes
+    found: list[AverageRise] = []
+    for sigma in sigmas:
+        count = min(draws, int(left))
+        if count < FEWEST_DRAWS or time.monotonic() > deadline:
+            break
+        one = _average(surface, generator(seed, "weight noise"), sigma * scale, count, deadline)
+        if one is None:
+            break
+        left -= len(one[0])
+        found.append(_rise(sigma, loss, one, torch.finfo(scale.dtype).eps))
+    return found
+
+
+def _average(
+    surface: Surface, source: torch.Generator, scale: Tensor, count: int, deadline: float
+) -> list[list[float]] | None:
+    """Mean losses of each stratum, one a draw, as shares of L; None where the time has no room for two draws."""
+    strata = surface.strata()
+    drawn: list[list[float]] = []
+    for _ in range(count):
+        if time.monotonic() > deadline:
+            break
+        drawn.append([_both_ways(stratum, scale * normals(scale, source)) for stratum in strata])
+    return [list(values) for values in zip(*drawn, strict=True)] if len(drawn) >= FEWEST_DRAWS else None
+
+
+def _both_ways(stratum: Stratum, step: Tensor) -> float:
+    """The stratum's share of (L(θ + s) + L(θ − s)) / 2."""
+    origin, total = stratum.objective.origin, 0.0
+    with torch.no_grad():
+        for batch in stratum.batches():
+            ahead, back = batch.loss(origin + step), batch.loss(origin - step)
+            total += batch.weight * (ahead.item() + back.item()) / 2
+    return total
+
+
+def _rise(sigma: float, loss: float, values: Sequence[Sequence[float]], rounding: float) -> AverageRise:
+    """Σ_b x̄_b − L over strata b; the error is that of the draws within the strata."""
+    draws = len(values[0])
+    if not all(math.isfinite(value) for row in values for value in row):
+        return AverageRise(sigma, None, None, None, draws)
+    mean = stratified([1.0] * len(values), values, rounding=rounding)
+    estimate = mean.estimate - loss
+    if mean.standard_error is None or mean.interval is None:
+        return AverageRise(sigma, estimate, None, None, draws)
+    low, high = mean.interval
+    return AverageRise(sigma, estimate, mean.standard_error, (low - loss, high - loss), draws)

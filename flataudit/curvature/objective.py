@@ -88,6 +88,7 @@ class Batch:
         return self._products(linear, vector, directions)
 
     def _products(self, function: Callable[[Tensor], Tensor], vector: Tensor, directions: Tensor) -> Tensor:
+        self.objective.before_products()
         meter = self.objective.model.meter
         forward = meter.forward
         leaf = vector.detach().requires_grad_()
@@ -202,6 +203,9 @@ class Objective:
     def vectorised(self, examples: int) -> bool:
         """Whether so many examples (times vectors) are few enough to be differentiated in one call."""
         return not self.unvectorised and examples * self.example_bytes <= _VECTORISED_BYTES
+
+    def before_products(self) -> None:
+        """Called before any second derivative is taken."""
 
     def named(self, vector: Tensor) -> dict[str, Tensor]:
         """The model's parameters by name with those of a vector in place, as views."""

@@ -2,7 +2,7 @@
 
 κ(W) = Σ_{s,s'} ⟨w_s, w_s'⟩ Tr(H_{s,s'}) over the rows w_s of the layer's weight ``(out, in)``, with H_{s,s'} the block
 of second derivatives between two rows. It does not change when the layer is multiplied and what follows or precedes it
-is divided. With a, g the layer's input and the gradient at its output, it is (1/n) Σ ‖a‖² ‖Wᵀg‖² summed over the columns
+is divided. With a, g the layer's input and the gradient at its output, it is (1/n) Σ ‖a‖² ‖Wᵀg‖² over the columns
 of the loss's factor wherever the outputs are affine in W; elsewhere E[vᵀHv], v = (Wε) δᵀ with random signs ε, δ.
 """
 

@@ -47,7 +47,12 @@ class Reparametrised:
         self.loss_function: Loss = model.loss_function
         self.batch_size, self.dtype, self.device = model.batch_size, model.dtype, model.device
         self.meter = Meter()
-        """Its own: what is remembered of the model is not true of this one. The model's is charged by `Meter.add`."""
+        """Its own: what is remembered of the model is not true of this one."""
+
+    def charge(self) -> None:
+        """Book what went through this form on the model's own meter, once."""
+        self._model.meter.add(self.meter)
+        self.meter = Meter(shared=self.meter.shared)
 
     def raw_outputs(self, parameters: Mapping[str, Tensor], inputs: Tensor) -> Tensor:
         """The model's, times the factor; counted here and not there."""

@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 from torch import Tensor
 
 from flataudit.contracts import AuditData, Differentiable, Meter
-from flataudit.curvature.objective import Objective, Stratum
+from flataudit.curvature.objective import Objective
 from flataudit.curvature.selfcheck import SelfCheck, self_check
 
 __all__ = ["Surface"]
@@ -47,15 +47,9 @@ class Surface(Objective):
         meter.reused += price
         return value
 
-    def products(self, vector: Tensor, directions: Tensor) -> Tensor:
-        """`Objective.products`, once the model's second derivatives were checked (`flataudit.curvature.selfcheck`)."""
+    def before_products(self) -> None:
+        """No second derivative of a model before they were checked (`flataudit.curvature.selfcheck`)."""
         self.self_check()
-        return super().products(vector, directions)
-
-    def strata(self) -> list[Stratum]:
-        """`Objective.strata`, after the same check: they are for second derivatives."""
-        self.self_check()
-        return super().strata()
 
     def self_check(self) -> SelfCheck:
         """What came of the check, done once.

@@ -84,10 +84,11 @@ class RelativeFlatness(Record):
         scale = logit_scale(model, data)
         if scale == 0:
             return Reading(NORMALISED.missing(Outcome.NOT_APPLICABLE, "all logits of an example are equal"))
-        surface = Surface.of(Reparametrised(model, factor=1 / scale), data, self.parameters)
+        other = Reparametrised(model, factor=1 / scale)
+        surface = Surface.of(other, data, self.parameters)
         found = weighted_trace(surface, seed, relative_error=self.relative_error, budget=budget)
-        model.meter.add(surface.model.meter)
         slope = float(surface.slope_here()[1].norm())
+        other.charge()
         return _reading(NORMALISED, found.trace if found else None, len(data), logit_scale=scale, gradient_norm=slope)
 
 
