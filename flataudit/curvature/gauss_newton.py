@@ -28,7 +28,7 @@ MOST_COLUMNS = 50
 """Columns up to which the exact trace is cheaper than a few random mixtures are worth."""
 FEWEST_PROBES = 4
 PILOT_PROBES = 2
-_FLOATS = 2**25
+_FLOATS = 2**24
 """Numbers that the unfolded inputs of a pass may take, beside the graph."""
 
 
@@ -91,7 +91,7 @@ class _LayerNorms:
 
 def _passes(surface: Surface, found: Structure) -> Iterator[Pass]:
     """The whole data set, in batches whose unfolded inputs fit."""
-    size = max(1, min(surface.batch_size, _FLOATS // max(1, found.floats)))
+    size = max(1, min(surface.batch_size // 2, _FLOATS // max(1, found.floats)))
     for start in range(0, len(surface.data), size):
         for batch in surface.batches(start, min(start + size, len(surface.data))):
             yield Pass(surface, batch)

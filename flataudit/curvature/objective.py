@@ -126,7 +126,7 @@ class Stratum:
 
     def batches(self) -> Iterator[Batch]:
         """Its examples in order."""
-        return self.objective.batches(self.start, self.stop)
+        return self.objective.batches(self.start, self.stop, twice=True)
 
     def forms(self, vector: Tensor, directions: Tensor, *, residual: bool = False) -> Tensor:
         """The stratum's weight × vᵀH v for each row v (``residual``: of H − G); weights sum to 1 over the strata.
@@ -225,11 +225,19 @@ class Objective:
         """The inverse of `parts`."""
         return torch.cat([parts[name].reshape(-1) for name in self.names])
 
-    def batches(self, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
-        """All examples in order, or those from ``start`` to ``stop``."""
+    def batches(self, start: int = 0, stop: int | None = None, *, twice: bool = False) -> Iterator[Batch]:
+        """All examples in order, or those from ``start`` to ``stop``.
+
+        Args:
+            start: the first example.
+            stop: the one after the last.
+            twice: half as many to a batch, for what is differentiated twice: it keeps twice the graph, and then takes
+                no more memory than a training step on the whole batch.
+        """
         end = len(self.data) if stop is None else stop
-        for first in range(start, end, self.batch_size):
-            yield self._cut(first, min(first + self.batch_size, end))
+        size = max(1, self.batch_size // 2) if twice else self.batch_size
+        for first in range(start, end, size):
+            yield self._cut(first, min(first + size, end))
 
     def _cut(self, start: int, stop: int) -> Batch:
         targets = self.data.targets
@@ -271,7 +279,7 @@ class Objective:
             ModelError: one is not finite.
         """
         total = torch.zeros_like(directions)
-        for batch in self.batches():
+        for batch in self.batches(twice=True):
             total += batch.weight * batch.products(vector, directions)
         _finite(total.norm().item(), "Hessian-vector product")
         return total
