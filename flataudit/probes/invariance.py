@@ -37,6 +37,9 @@ TEMPERATURE = Metric(
 )
 _RELATIVE = ("sharpness_adaptive", "sharpness_average", "weighted_trace", "relative_flatness")
 """Measures that must not react to a rescaled pair of layers."""
+_MEASUREMENTS = 28
+"""Seven measures, before and after three changes."""
+_FEWEST_PASSES = 8.0
 
 
 class Invariance(Record):
@@ -62,16 +65,24 @@ class Invariance(Record):
         """Three numbers, and the movements behind them."""
         few = _first(data, self.examples)
         surface = Surface.of(model, few)
-        before = _measures(surface, seed)
+        share = budget.passes * len(data) / len(few) / _MEASUREMENTS
+        if share < _FEWEST_PASSES:
+            reason = f"{budget.passes:.3g} passes have no room for {_MEASUREMENTS} measurements on {len(few)} examples"
+            advice = "raise budget.passes, or take fewer examples"
+            return [Reading(m.missing(Outcome.OVER_BUDGET, reason, advice)) for m in self.metrics]
+        each = Budget(passes=min(64.0, share), seconds=budget.seconds / _MEASUREMENTS)
+        before = _measures(surface, seed, each)
         pair, norm = rescaled_pair(surface, self.factor), before_batch_norm(surface, self.factor)
         readings = [
-            self._moved(RESCALING, pair, before, few, seed) or _absent(RESCALING, "no two layers can be rescaled"),
-            self._moved(BATCH_NORM, norm, before, few, seed) or _absent(BATCH_NORM, "no weights before a batch norm"),
+            self._moved(RESCALING, pair, before, few, seed, each)
+            or _absent(RESCALING, "no two layers can be rescaled"),
+            self._moved(BATCH_NORM, norm, before, few, seed, each)
+            or _absent(BATCH_NORM, "no weights before a batch norm"),
         ]
         if model.task == "regression":
             return [*readings, _absent(TEMPERATURE, "a regression has no logits")]
         warmer = (Reparametrised(model, factor=self.factor), "logits")
-        return [*readings, self._moved(TEMPERATURE, warmer, before, few, seed) or _absent(TEMPERATURE, "")]
+        return [*readings, self._moved(TEMPERATURE, warmer, before, few, seed, each) or _absent(TEMPERATURE, "")]
 
     def _moved(
         self,
@@ -80,11 +91,12 @@ class Invariance(Record):
         before: Mapping[str, float],
         data: AuditData,
         seed: int,
+        budget: Budget,
     ) -> Reading | None:
         if other is None:
             return None
         model, what = other
-        after = _measures(Surface.of(model, data), seed)
+        after = _measures(Surface.of(model, data), seed, budget)
         model.charge()
         moves = {name: after[name] / before[name] - 1 for name in before if before[name] and name in after}
         largest = max((abs(moves[name]) for name in _RELATIVE if name in moves), default=0.0)
@@ -96,9 +108,8 @@ def _absent(metric: Metric, reason: str) -> Reading:
     return Reading(metric.missing(Outcome.NOT_APPLICABLE, reason))
 
 
-def _measures(surface: Surface, seed: int) -> dict[str, float]:
+def _measures(surface: Surface, seed: int, budget: Budget) -> dict[str, float]:
     """Each measure at modest effort, with the same random numbers before and after."""
-    budget = Budget(passes=64)
     traces: Mapping[str, Callable[[], float | None]] = {
         "hessian_trace": lambda: _estimate(hessian_trace(surface, seed, relative_error=0.05, budget=budget)),
         "weighted_trace": lambda: _estimate(weighted_trace(surface, seed, relative_error=0.05, budget=budget)),

@@ -118,8 +118,10 @@ def _torch_subject(name: str, task: Task, data: AuditData) -> Subject:
 
     outputs = 1 if task == "regression" else _CLASSES
     linear = partial(torch.nn.utils.skip_init, torch.nn.Linear)
-    layers = (torch.nn.Flatten(), linear(data.inputs[0].size, 5), torch.nn.Tanh(), linear(5, outputs))
-    module = torch.nn.Sequential(*layers).double().eval()
+    # Kinked and smooth, with a pair of layers that can be rescaled and weights before a batch norm.
+    kinked = (linear(data.inputs[0].size, 5), torch.nn.BatchNorm1d(5), torch.nn.ReLU())
+    smooth = (linear(5, 4), torch.nn.Tanh(), linear(4, outputs))
+    module = torch.nn.Sequential(torch.nn.Flatten(), *kinked, *smooth).double().eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in module.parameters():
