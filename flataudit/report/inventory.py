@@ -129,17 +129,21 @@ def _runs(evidence: Evidence) -> dict[str, list[Cost]]:
 def _cost_row(probe: str, by_candidate: Iterable[Sequence[Cost]]) -> tuple[Cell, ...]:
     spent = list(by_candidate)
     passes = [sum(cost.passes for cost in costs) for costs in spent]
+    spared = [sum(cost.reused for cost in costs) for costs in spent]
     took = [sum(cost.seconds for cost in costs) for costs in spent]
     peak = max((cost.peak_bytes for costs in spent for cost in costs), default=0)
+    reused = f"and {_ends(spared)} reused" if any(value >= 0.01 for value in spared) else ""
     return (
         Cell(probe),
-        Cell(
-            _range([numbers.number(value) for value in (min(passes, default=0.0), max(passes, default=0.0))]), "number"
-        ),
+        Cell(_ends(passes), "number", note=reused),
         Cell(_range([numbers.seconds(value) for value in (min(took, default=0.0), max(took, default=0.0))]), "number"),
         Cell(numbers.seconds(sum(took)), "number"),
         Cell(numbers.memory(peak), "number"),
     )
+
+
+def _ends(values: Sequence[float]) -> str:
+    return _range([numbers.number(value) for value in (min(values, default=0.0), max(values, default=0.0))])
 
 
 def _range(ends: Sequence[str]) -> str:

@@ -118,6 +118,7 @@ def _measurement(measurement: Measurement) -> Document:
         "details": dict(measurement.details),
         "cost": {
             "passes": measurement.cost.passes,
+            "reused": measurement.cost.reused,
             "seconds": measurement.cost.seconds,
             "peak_bytes": measurement.cost.peak_bytes,
         },
