@@ -275,7 +275,7 @@ def test_labels_that_hold_together_and_a_class_for_each_token() -> None:
     module = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3)).double()
     probes = ["accuracy", "hessian_trace", "calibration", "sharpness"]
     found = flataudit.measure(module, x, marks, probes=probes, task="multilabel")
-    logits = module(torch.tensor(x))
+    logits = module(torch.tensor(x)).detach()
     loss = nn.functional.binary_cross_entropy_with_logits(logits, torch.tensor(marks).double())
     assert found["validation_loss"].estimate == pytest.approx(float(loss), rel=1e-9)
     right = float(((logits > 0).numpy() == marks).mean())
@@ -295,7 +295,7 @@ def test_labels_that_hold_together_and_a_class_for_each_token() -> None:
     classes[:, 4] = -100
     tagger = Tagger().double()
     found = flataudit.measure(tagger, tokens, classes, probes=probes, task="multiclass")
-    logits = tagger(torch.tensor(tokens))
+    logits = tagger(torch.tensor(tokens)).detach()
     loss = nn.functional.cross_entropy(logits.movedim(-1, 1), torch.tensor(classes))
     assert found["validation_loss"].estimate == pytest.approx(float(loss), rel=1e-9)
     trace = found["hessian_trace"]

@@ -265,12 +265,14 @@ def sphere_maximum(linear: Tensor, matrix: Tensor, rho: float) -> Tensor:
     if float(z.norm()) <= rho:
         z[-1] = 0.0
         z[-1] = math.copysign(math.sqrt(max(0.0, rho**2 - float(z @ z))), float(turned[-1]))
-        return vectors @ z
+        found: Tensor = vectors @ z
+        return found
     for _ in range(100):
         middle = (low + high) / 2
         low, high = (middle, high) if float((turned / (middle - values)).norm()) > rho else (low, middle)
     z = turned / (high - values)
-    return vectors @ (z * (rho / float(z.norm())))
+    scaled: Tensor = vectors @ (z * (rho / float(z.norm())))
+    return scaled
 
 
 def _towards(slope: Tensor, u: Tensor, rho: float, damping: float) -> Tensor:

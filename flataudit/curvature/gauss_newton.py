@@ -203,4 +203,3 @@ def _gradient_norms(surface: Surface, seed: int, purpose: str, count: int) -> li
 def _complete(surface: Surface, shares: Mapping[str, float]) -> Mapping[str, float]:
     """In the model's order, with 0 for what no output depends on."""
     return {name: shares.get(name, 0.0) for name in surface.names}
-

@@ -1,132 +1,207 @@
-"""The largest and the smallest eigenvalue of a symmetric operator by Lanczos with full reorthogonalisation.
+"""Krylov spaces by Lanczos (1950) with full reorthogonalisation, that several probes read and any of them extends.
 
-A residual ‖Av − θv‖ says that *an* eigenvalue lies within it of θ, not that θ is the extreme one. What is certain is
-one-sided: a Ritz value never exceeds λ_max and never undercuts λ_min. The other side is a matter of the random start,
-and there Kuczyński and Woźniakowski (1992) bound how far the Ritz value can be, with a probability.
+A run is resumable: it keeps its basis, so that the run which found λ_max goes on to become the first of a quadrature.
+Whoever reads it sees its first k steps, whatever others have added, and gets the same numbers as if alone.
+What the ends of the spectrum are, as far as a run tells, is in `flataudit.curvature.extremes`.
 """
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
+from torch import Tensor
 
-__all__ = ["Extreme", "Extremes", "extreme_eigenvalues", "undershoot"]
+from flataudit.contracts import Meter
+from flataudit.curvature.hessian import Hessian
+from flataudit.curvature.randomness import generator, normals
+from flataudit.curvature.surface import Surface
 
-EXTRA_STEPS = 2
-"""Steps after convergence, in which an eigenvalue that was still hidden may show itself."""
+__all__ = ["LanczosRun", "Products", "SharedRun", "Tridiagonal", "basis_bytes", "steps_within"]
 
-
-@dataclass(frozen=True)
-class Extreme:
-    """One end of the spectrum."""
-
-    value: float
-    """Ritz value: at most λ_max, or at least λ_min."""
-    residual: float
-    """‖Av − θv‖ of its Ritz vector, from the recurrence."""
-    interval: tuple[float, float] | None
-    """Holds the eigenvalue with 95 % over random starts, both ends of the spectrum together; None: too few steps."""
-    converged: bool
+Products = Callable[[Tensor], Tensor]
+"""A v for each row v of ``(k, n)``, in the same shape."""
+BLOCK = 8
+"""Basis vectors that are stored, and orthogonalised against, at a time."""
 
 
-@dataclass(frozen=True)
-class Extremes:
-    """Both ends of the spectrum, and what they took."""
+@dataclass(frozen=True, eq=False)
+class Tridiagonal:
+    """T_k = Q_kᵀ A Q_k of k steps, with what ties it to the rest: A Q_k = Q_k T_k + β_k q_{k+1} e_kᵀ."""
 
-    largest: Extreme
-    smallest: Extreme
-    steps: int
+    diagonal: Tensor
+    """α ``(k,)``, float64 on the CPU."""
+    off_diagonal: Tensor
+    """β ``(k,)``; the last is the norm of what is left after step k."""
     exhausted: bool
-    """The Krylov space is whole: the values are exact up to rounding."""
+    """The Krylov space is whole: β_k is rounding."""
+    precision: float
+    """Rounding of the products, as a share of the largest eigenvalue in magnitude."""
+
+    def __len__(self) -> int:
+        return len(self.diagonal)
+
+    def cut(self, steps: int) -> "Tridiagonal":
+        """What was known after so many steps; itself if it has no more."""
+        if steps >= len(self):
+            return self
+        return Tridiagonal(self.diagonal[:steps], self.off_diagonal[:steps], False, self.precision)
+
+    @cached_property
+    def ritz(self) -> tuple[Tensor, Tensor]:
+        """Ritz values ``(k,)``, ascending, and the eigenvectors of T_k as columns ``(k, k)``."""
+        inner = self.off_diagonal[:-1]
+        matrix = torch.diag(self.diagonal) + torch.diag(inner, 1) + torch.diag(inner, -1)
+        values, vectors = torch.linalg.eigh(matrix)
+        return values, vectors
+
+    @property
+    def rounding(self) -> float:
+        """Below this a residual or an eigenvalue cannot be told from zero."""
+        return self.precision * float(self.ritz[0].abs().max())
+
+    @property
+    def residuals(self) -> Tensor:
+        """‖Ay − θy‖ = β_k |e_kᵀs| of each Ritz pair ``(k,)``, at least rounding: an eigenvalue lies so near to θ."""
+        exact = self.off_diagonal[-1] * self.ritz[1][-1].abs()
+        return (torch.zeros_like(exact) if self.exhausted else exact).clamp_min(self.rounding)
 
 
-def undershoot(steps: int, dimension: int, *, failure: float = 0.025) -> float:
-    """Share of the spectrum's width by which λ_max may exceed the largest Ritz value.
+class LanczosRun:
+    """Krylov spaces of one symmetric operator from several starts, which advance together so that they share products.
 
-    With a start uniform on the sphere, P(λ_max − θ > ε (λ_max − λ_min)) ≤ 1.648 √n exp(−√ε (2k − 1))
-    after k steps in n dimensions (Kuczyński & Woźniakowski 1992, theorem 4.2); solved for ε.
-
-    >>> round(undershoot(30, 10_000), 3)
-    0.022
-    """
-    return (math.log(1.648 * math.sqrt(dimension) / failure) / (2 * steps - 1)) ** 2
-
-
-def extreme_eigenvalues(
-    matvec: Callable[[torch.Tensor], torch.Tensor],
-    start: torch.Tensor,
-    *,
-    max_steps: int,
-    relative_error: float,
-    seconds: float = math.inf,
-) -> Extremes:
-    """λ_max and λ_min of a symmetric operator on vectors ``(n,)``; one product a step.
+    Full reorthogonalisation, twice (Parlett 1980), a block of basis vectors at a time. The basis takes
+    starts × (steps + 1) × n numbers, rounded up to whole blocks.
 
     Args:
-        matvec: the operator.
-        start: standard normal numbers; a start with a direction to it voids the intervals.
-        max_steps: no more products than these.
-        relative_error: an end has converged when its residual is below this share of the largest |θ|.
-        seconds: no new step after these.
+        starts: ``(k, n)``, one a run; only their directions count.
+        locked: orthonormal rows ``(d, n)``, d < n: the runs are of P A P, where P projects these away.
     """
-    began = time.monotonic()
-    basis = [start / start.norm()]
-    diagonal: list[float] = []
-    off_diagonal: list[float] = []
-    limit = min(max_steps, start.numel())
-    settled: int | None = None
-    while True:
-        residual = matvec(basis[-1])
-        diagonal.append(float(torch.dot(residual, basis[-1])))
-        residual = _orthogonal(residual, basis)
-        beta = float(residual.norm())
-        found = _extremes(diagonal, off_diagonal, beta, start, relative_error)
-        steps = len(diagonal)
-        both = found.largest.converged and found.smallest.converged
-        settled = (settled or steps) if both else None
-        late = time.monotonic() - began > seconds
-        if found.exhausted or steps >= limit or late or (settled and steps >= settled + EXTRA_STEPS):
-            return found
-        off_diagonal.append(beta)
-        basis.append(residual / beta)
+
+    def __init__(self, starts: Tensor, *, locked: Tensor | None = None) -> None:
+        self._locked = locked
+        self._blocks: list[Tensor] = []
+        self._diagonal: list[Tensor] = []
+        self._off_diagonal: list[Tensor] = []
+        self.rows, self.dimension = starts.shape
+        self._precision = torch.finfo(starts.dtype).eps * self.dimension**0.5
+        self._scale = torch.zeros(self.rows, dtype=torch.float64)
+        self._ends: list[int | None] = [None] * self.rows
+        following = self._orthogonal(starts)
+        self._keep(following / following.norm(dim=1, keepdim=True))
+
+    @property
+    def steps(self) -> int:
+        """Steps of the longest row so far."""
+        return len(self._diagonal)
+
+    def extend(self, products: Products, steps: int) -> None:
+        """Go on until there are so many steps in all; one product a row and step, none for rows that are exhausted."""
+        while self.steps < steps and None in self._ends:
+            self._step(products)
+
+    def tridiagonal(self, steps: int, row: int = 0) -> Tridiagonal:
+        """T of the first steps of one row, at least one; it is shorter where the row was exhausted before."""
+        end = self._ends[row]
+        count = min(steps, self.steps if end is None else end)
+        diagonal, off = (torch.stack([part[row] for part in of[:count]]) for of in (self._diagonal, self._off_diagonal))
+        return Tridiagonal(diagonal, off, count == end, self._precision)
+
+    def combined(self, coefficients: Tensor, row: int = 0) -> Tensor:
+        """Σ_j c_j q_j for each column c of ``(steps, d)``: vectors ``(d, n)`` of a row's Krylov space."""
+        first = self._blocks[0]
+        total = first.new_zeros(coefficients.shape[1], self.dimension)
+        for start, block in zip(range(0, len(coefficients), BLOCK), self._blocks, strict=False):
+            part = coefficients[start : start + BLOCK].to(first.device, first.dtype)
+            total += part.T @ block[row, : len(part)]
+        return total
+
+    def _step(self, products: Products) -> None:
+        index = self.steps
+        current = self._blocks[index // BLOCK][:, index % BLOCK]
+        active = [row for row, end in enumerate(self._ends) if end is None]
+        images = torch.zeros_like(current)
+        images[active] = products(current[active])
+        self._diagonal.append(torch.linalg.vecdot(images, current).double().cpu())
+        images = self._orthogonal(images)
+        lengths = images.norm(dim=1)
+        self._off_diagonal.append(lengths.double().cpu())
+        self._scale = self._scale.maximum(self._diagonal[-1].abs() + self._off_diagonal[-1])
+        whole = self._off_diagonal[-1] <= self._precision * self._scale
+        room = self.dimension - (0 if self._locked is None else len(self._locked))
+        for row in active:
+            if bool(whole[row]) or index + 1 >= room:
+                self._ends[row] = index + 1
+        self._keep(images / torch.where(lengths > 0, lengths, 1.0)[:, None])
+
+    def _keep(self, vectors: Tensor) -> None:
+        """Add them to the basis; of a row that is exhausted, nothing."""
+        over = torch.tensor([end is not None for end in self._ends], device=vectors.device)
+        place = (self.steps) % BLOCK
+        if place == 0:
+            self._blocks.append(vectors.new_zeros(self.rows, BLOCK, self.dimension))
+        self._blocks[-1][:, place] = vectors.masked_fill(over[:, None], 0.0)
+
+    def _orthogonal(self, vectors: Tensor) -> Tensor:
+        """What of each row is orthogonal to its basis and to what is locked; once would leave rounding behind."""
+        for _ in range(2):
+            if self._locked is not None:
+                vectors = torch.addmm(vectors, vectors @ self._locked.T, self._locked, alpha=-1)
+            for block in self._blocks:
+                # Row by row: a batched product with one column is ten times as slow on a CPU.
+                vectors = torch.stack(
+                    [torch.addmv(row, part.T, part @ row, alpha=-1) for row, part in zip(vectors, block, strict=True)]
+                )
+        return vectors
 
 
-def _orthogonal(vector: torch.Tensor, basis: list[torch.Tensor]) -> torch.Tensor:
-    """The part of a vector that is orthogonal to the basis; twice is enough (Parlett 1980)."""
-    for _ in range(2):
-        for other in basis:
-            vector = vector - torch.dot(vector, other) * other
-    return vector
+class SharedRun:
+    """A run as one probe reads it: from its first step on; steps that were found ready are booked as reused."""
+
+    def __init__(
+        self, run: LanczosRun, products: Products, *, meter: Meter | None = None, step_price: float = 0.0
+    ) -> None:
+        self.run, self.products = run, products
+        self._meter, self._price = meter, step_price
+        self.steps = 0
+        """That this probe has seen."""
+        self.ready = run.steps
+        """That others had computed before."""
+
+    @classmethod
+    def of(cls, surface: Surface, seed: int) -> "SharedRun":
+        """The run from the seed's first vector, one for all probes of this surface; uniform on the sphere."""
+
+        def begin() -> LanczosRun:
+            return LanczosRun(normals(surface.origin, generator(seed, "lanczos"))[None])
+
+        run = surface.remember(("lanczos", seed), begin)
+        return cls(run, Hessian(surface), meter=surface.model.meter, step_price=2.0 * len(surface.data))
+
+    def to(self, steps: int) -> Tridiagonal:
+        """T of the first steps, computed or found."""
+        found = min(self.ready, steps) - self.steps
+        if found > 0 and self._meter is not None:
+            self._meter.reused += found * self._price
+        self.run.extend(self.products, steps)
+        self.steps = max(self.steps, min(steps, self.run.steps))
+        return self.run.tridiagonal(steps)
 
 
-def _extremes(
-    diagonal: list[float], off_diagonal: list[float], beta: float, start: torch.Tensor, relative_error: float
-) -> Extremes:
-    tridiagonal = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
-    for row, value in enumerate(off_diagonal):
-        tridiagonal[row, row + 1] = tridiagonal[row + 1, row] = value
-    ritz, vectors = torch.linalg.eigh(tridiagonal)
-    scale = float(ritz.abs().max())
-    rounding = torch.finfo(start.dtype).eps * math.sqrt(start.numel()) * scale
-    exhausted = beta <= rounding or len(diagonal) >= start.numel()
-    slack = _slack(float(ritz[-1] - ritz[0]), len(diagonal), start.numel(), exhausted)
+def basis_bytes(like: Tensor, steps: int) -> int:
+    """Memory of the basis of one run of so many steps, for starts like this one ``(n,)``.
 
-    def end(index: int, interval: tuple[float, float] | None) -> Extreme:
-        residual = 0.0 if exhausted else beta * abs(float(vectors[-1, index]))
-        return Extreme(float(ritz[index]), residual, interval, exhausted or residual <= relative_error * scale)
-
-    low, high = float(ritz[0]), float(ritz[-1])
-    above = None if slack is None else (high, high + slack)
-    below = None if slack is None else (low - slack, low)
-    return Extremes(end(-1, above), end(0, below), len(diagonal), exhausted)
+    >>> basis_bytes(torch.zeros(5), 7), basis_bytes(torch.zeros(5), 8)
+    (160, 320)
+    """
+    return math.ceil((steps + 1) / BLOCK) * BLOCK * like.numel() * like.element_size()
 
 
-def _slack(width: float, steps: int, dimension: int, exhausted: bool) -> float | None:
-    """How far the spectrum may reach beyond the Ritz values on either side."""
-    if exhausted:
-        return 0.0
-    share = undershoot(steps, dimension)
-    # Both ends may be short by the share of the true width, which is then at most width / (1 − 2 share).
-    return share * width / (1 - 2 * share) if share < 0.5 else None
+def steps_within(memory_bytes: float, like: Tensor) -> int:
+    """Most steps of one run whose basis fits into so much memory; negative where there is no room for a start.
+
+    >>> steps_within(320, torch.zeros(5)), steps_within(100, torch.zeros(5))
+    (15, -1)
+    """
+    return int(memory_bytes / (BLOCK * like.numel() * like.element_size())) * BLOCK - 1

@@ -20,6 +20,7 @@ from flataudit.errors import ModelError
 __all__ = ["SelfCheck", "self_check"]
 
 EXAMPLES = 16
+"""At most, and a 64th of the data: on a large network and little data the check must not be the audit."""
 STEPS = (2e-3, 1e-3, 3e-4, 1e-4, 5e-5, 2.5e-5)
 """Lengths of a step in units of ‖θ‖; each is compared with the one before."""
 DIRECTIONS = 3

@@ -3,10 +3,8 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-import numpy as np
-import torch
-
 from flataudit.contracts import AuditData, Budget, Differentiable, Reading, Role
+from flataudit.curvature.inputs import has_input_gradients, loss_gradient_norms
 from flataudit.evidence import Array, Metric, Outcome, Record
 from flataudit.statistics.means import mean
 
@@ -14,7 +12,11 @@ __all__ = ["InputGradient"]
 
 
 class InputGradient(Record):
-    """Mean over examples of ‖∇ₓ loss‖₂ (Drucker & LeCun 1992). Exact for each example; Student's interval."""
+    """Mean over examples of ‖∇ₓ loss‖₂ (Drucker & LeCun 1992). Exact for each example; Student's interval.
+
+    An example's loss is its share of the mean loss times the number of examples: with label weights or ignored
+    targets n w ℓ / Σ w, and of a sequence the sum over its tokens.
+    """
 
     version: ClassVar[str] = "1"
     requires: ClassVar[type] = Differentiable
@@ -31,17 +33,9 @@ class InputGradient(Record):
     def measure(self, model: Differentiable, data: AuditData, seed: int, budget: Budget) -> Sequence[Reading]:
         """One norm an example; models with whole-number inputs have no such gradient."""
         metric = self.metrics[0]
-        norms = []
-        for inputs, targets in data.batches(model.batch_size):
-            x, y = model.tensors(inputs, targets)
-            if not x.is_floating_point():
-                reason = "the inputs are whole numbers (tokens), which have no gradient"
-                return [Reading(metric.missing(Outcome.NOT_APPLICABLE, reason))]
-            x = x.detach().requires_grad_()
-            assert y is not None
-            (gradient,) = torch.autograd.grad(model.loss(model.parameters, x, y) * len(inputs), x)
-            model.meter.backward += len(inputs)
-            norms.append(gradient.flatten(1).norm(dim=1).double().cpu().numpy())
-        values = np.concatenate(norms)
+        if not has_input_gradients(model, data):
+            reason = "the inputs are whole numbers (tokens), which have no gradient"
+            return [Reading(metric.missing(Outcome.NOT_APPLICABLE, reason))]
+        values = loss_gradient_norms(model, data)
         measured = metric.measured(**vars(mean(values)), samples=metric.name)
         return [Reading(measured, {metric.name: Array.pack(values)})]

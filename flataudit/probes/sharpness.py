@@ -1,16 +1,16 @@
 """How much the loss can rise, and rises on average, near the parameters."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
 
 from flataudit.contracts import AuditData, Budget, Differentiable, Reading, Role
-from flataudit.curvature.ascent import Ball, worst_rise
-from flataudit.curvature.noise import average_rise
-from flataudit.curvature.objective import Objective
-from flataudit.evidence import Metric, Record
+from flataudit.curvature.ascent import WorstRise, worst_rises
+from flataudit.curvature.noise import AverageRise, average_rises
+from flataudit.curvature.scales import Scale, scale_of
+from flataudit.curvature.surface import Surface
+from flataudit.evidence import Array, Metric, Outcome, Record
 
 __all__ = ["Sharpness"]
 
@@ -26,60 +26,140 @@ ADAPTIVE = Metric(
     better="lower",
     description="The same with every coordinate scaled by |θᵢ| (Kwon et al. 2021): invariant to rescaling.",
 )
+FILTER = Metric(
+    name="sharpness_filter",
+    unit="loss",
+    better="lower",
+    description="The same with every coordinate scaled by the norm of its filter (Kwon et al. 2021).",
+)
 AVERAGE = Metric(
     name="sharpness_average",
     unit="loss",
     better="lower",
     description="Mean rise of the loss under relative Gaussian noise θᵢ(1 + σε) on the parameters.",
 )
+ISOTROPIC = Metric(
+    name="sharpness_average_isotropic",
+    unit="loss",
+    better="lower",
+    description="Mean rise of the loss under Gaussian noise θᵢ + σε of one size for all parameters.",
+)
+
+
+def _several(value: object) -> object:
+    return (value,) if isinstance(value, int | float) else value
+
+
+Radii = Annotated[tuple[PositiveFloat, ...], BeforeValidator(_several)]
+"""One number, or several of which the first is the metric's."""
 
 
 class Sharpness(Record):
-    """Worst-case sharpness by fixed-point ascent, a lower bound; average sharpness with its error over draws."""
+    """Worst-case sharpness by fixed-point ascent, a lower bound; average sharpness with its error over draws.
 
-    version: ClassVar[str] = "1"
+    Each is measured at one or several radii; the metric is the value at the first, ``<metric>/radii`` and
+    ``<metric>/rises`` have them all (average: ``/sigmas``). What each scaling is invariant to is in
+    `flataudit.curvature.scales`. Finite radii see the kinks that pointwise curvature does not.
+    """
+
+    version: ClassVar[str] = "2"
     requires: ClassVar[type] = Differentiable
     role: ClassVar[Role] = "train"
-    metrics: ClassVar[tuple[Metric, ...]] = (L2, ADAPTIVE, AVERAGE)
+    metrics: ClassVar[tuple[Metric, ...]] = (L2, ADAPTIVE, FILTER, AVERAGE, ISOTROPIC)
 
-    rho: PositiveFloat = 0.05
-    """Radius of the L2 ball, in the parameters' own unit."""
-    rho_adaptive: PositiveFloat = 0.5
-    """Radius of the adaptive ball, relative to the parameters."""
-    sigma: PositiveFloat = 0.1
-    """Standard deviation of the relative noise of the average."""
-    draws: PositiveInt = Field(5, ge=2)
-    """Draws of the noise, each both ways."""
-    steps: PositiveInt = 8
+    rho: Radii = Field((0.05,), min_length=1)
+    """Radii of the L2 ball, in the parameters' own unit."""
+    rho_adaptive: Radii = Field((0.5,), min_length=1)
+    """Radii of the ball in units of each parameter."""
+    rho_filter: Radii = Field((0.1,), min_length=1)
+    """Radii of the ball in units of each filter's norm."""
+    sigma: Radii = Field((0.1,), min_length=1)
+    """Standard deviations of the noise, relative to each parameter."""
+    sigma_isotropic: Radii = Field((0.01,), min_length=1)
+    """Standard deviations of the noise, in the parameters' own unit."""
+    draws: PositiveInt = Field(4, ge=2)
+    """Draws of the noise for each run of 256 examples, each both ways."""
+    steps: PositiveInt = 12
     """Most fixed-point steps of each of the two starts."""
     relative_error: PositiveFloat = 0.02
-    """An ascent ends when a step adds less than this share."""
+    """An ascent ends when what is left of it is less than this share."""
+    parameters: tuple[str, ...] = ("*",)
+    """Patterns of the parameters that move."""
 
     def measure(self, model: Differentiable, data: AuditData, seed: int, budget: Budget) -> Sequence[Reading]:
-        """Three numbers; the first two are lower bounds."""
-        objective = Objective(model, data)
-        origin = objective.origin
+        """Five numbers; the first three are lower bounds."""
+        surface = Surface.of(model, data, self.parameters)
+        share = budget.model_copy(update={"passes": budget.passes / 5, "seconds": budget.seconds / 5})
         return [
-            self._worst(objective, L2, Ball(torch.ones_like(origin), self.rho), seed, budget),
-            self._worst(objective, ADAPTIVE, Ball(origin.abs(), self.rho_adaptive), seed, budget),
-            self._average(objective, seed),
+            self._worst(surface, L2, "unit", self.rho, seed, share),
+            self._worst(surface, ADAPTIVE, "element", self.rho_adaptive, seed, share),
+            self._worst(surface, FILTER, "filter", self.rho_filter, seed, share),
+            self._average(surface, AVERAGE, "element", self.sigma, seed, share),
+            self._average(surface, ISOTROPIC, "unit", self.sigma_isotropic, seed, share),
         ]
 
-    def _worst(self, objective: Objective, metric: Metric, ball: Ball, seed: int, budget: Budget) -> Reading:
-        share = budget.model_copy(update={"passes": budget.passes / 3, "seconds": budget.seconds / 3})
-        found = worst_rise(
-            objective, seed, ball=ball, max_steps=self.steps, relative_error=self.relative_error, budget=share
+    def _worst(
+        self, surface: Surface, metric: Metric, kind: Scale, radii: Sequence[float], seed: int, budget: Budget
+    ) -> Reading:
+        found = worst_rises(
+            surface,
+            seed,
+            scale=scale_of(surface, kind),
+            radii=radii,
+            max_steps=self.steps,
+            relative_error=self.relative_error,
+            budget=budget,
         )
-        details = {"rho": ball.rho, "gradients": found.gradients, "converged": str(found.converged)}
-        return Reading(metric.measured(found.rise, bound="lower", n=len(objective.data), details=details))
+        if not found:
+            return Reading(metric.missing(Outcome.OVER_BUDGET, "the budget has no room for a step", _MORE))
+        first = found[0]
+        if first.rise is None:
+            reason = f"the loss overflows within {first.radius:g}"
+            return Reading(metric.missing(Outcome.FAILED, reason, "take a smaller radius, or dtype float64"))
+        details = {f"rise@{one.radius:g}": one.rise for one in found[1:]} | {
+            "rho": first.radius,
+            "gradients": sum(one.gradients for one in found),
+            "converged": str(first.converged),
+        }
+        measured = metric.measured(first.rise, bound="lower", n=len(surface.data), details=details)
+        return Reading(measured, _worst_arrays(metric, found))
 
-    def _average(self, objective: Objective, seed: int) -> Reading:
-        found = average_rise(objective, seed, sigma=self.sigma, draws=self.draws)
-        measured = AVERAGE.measured(
-            found.estimate,
-            standard_error=found.standard_error,
-            interval=found.interval,
-            n=len(objective.data),
-            details={"sigma": self.sigma, "draws": self.draws},
+    def _average(
+        self, surface: Surface, metric: Metric, kind: Scale, sigmas: Sequence[float], seed: int, budget: Budget
+    ) -> Reading:
+        scale = scale_of(surface, kind)
+        found = average_rises(surface, seed, scale=scale, sigmas=sigmas, draws=self.draws, budget=budget)
+        if not found:
+            return Reading(metric.missing(Outcome.OVER_BUDGET, "the budget has no room for two draws", _MORE))
+        first = found[0]
+        if first.estimate is None:
+            reason = f"the loss overflows under noise of {first.sigma:g}"
+            return Reading(metric.missing(Outcome.FAILED, reason, "take a smaller sigma, or dtype float64"))
+        details = {f"rise@{one.sigma:g}": one.estimate for one in found[1:]}
+        measured = metric.measured(
+            first.estimate,
+            standard_error=first.standard_error,
+            interval=first.interval,
+            n=len(surface.data),
+            details=details | {"sigma": first.sigma, "draws": first.draws},
         )
-        return Reading(measured)
+        return Reading(measured, _average_arrays(metric, found))
+
+
+_MORE = "raise budget.passes or budget.seconds"
+
+
+def _worst_arrays(metric: Metric, found: Sequence[WorstRise]) -> dict[str, Array]:
+    known = [(one.radius, one.rise) for one in found if one.rise is not None]
+    return {
+        f"{metric.name}/radii": Array.of([radius for radius, _ in known]),
+        f"{metric.name}/rises": Array.of([rise for _, rise in known]),
+    }
+
+
+def _average_arrays(metric: Metric, found: Sequence[AverageRise]) -> dict[str, Array]:
+    known = [(one.sigma, one.estimate) for one in found if one.estimate is not None]
+    return {
+        f"{metric.name}/sigmas": Array.of([sigma for sigma, _ in known]),
+        f"{metric.name}/rises": Array.of([rise for _, rise in known]),
+    }

@@ -1,15 +1,16 @@
 """The ends of the Hessian's spectrum, and whether the parameters are at a minimum at all."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from flataudit.contracts import AuditData, Budget, Differentiable, Reading, Role
-from flataudit.curvature.lanczos import Extreme, Extremes, extreme_eigenvalues
-from flataudit.curvature.objective import Objective
-from flataudit.curvature.randomness import generator, normals
-from flataudit.evidence import Metric, Outcome, Record
+from flataudit.curvature.extremes import End, Extreme, Extremes, extreme_eigenvalues
+from flataudit.curvature.lanczos import SharedRun, Tridiagonal, steps_within
+from flataudit.curvature.stationarity import stationarity
+from flataudit.curvature.surface import Surface
+from flataudit.evidence import Measurement, Metric, Outcome, Record
 
 __all__ = ["Spectrum"]
 
@@ -25,6 +26,17 @@ LAMBDA_MIN = Metric(
     better="neither",
     description="Smallest eigenvalue; clearly below zero, the parameters are at no minimum.",
 )
+SPECTRAL_NORM = Metric(
+    name="spectral_norm",
+    unit="loss/parameter²",
+    better="lower",
+    description="Largest eigenvalue in magnitude: the Lipschitz constant of the gradient at the parameters.",
+)
+CONDITION_NUMBER = Metric(
+    name="condition_number",
+    better="lower",
+    description="Largest eigenvalue over the smallest above a floor; a lower bound, never more than 1 / floor.",
+)
 GRADIENT_NORM = Metric(
     name="gradient_norm",
     unit="loss/parameter",
@@ -32,49 +44,127 @@ GRADIENT_NORM = Metric(
     description="Norm of the gradient of the mean loss; far from zero, curvature describes a slope, not a minimum.",
 )
 
+Details = Mapping[str, float | str | None]
+
 
 class Spectrum(Record):
-    """λ_max and λ_min by Lanczos (1950) with full reorthogonalisation, with residuals; ‖∇L‖ beside them.
+    """λ_max, λ_min, their magnitude and their ratio by Lanczos (1950) with full reorthogonalisation; ‖∇L‖ beside them.
 
-    A Ritz value never exceeds λ_max and never undercuts λ_min, so that the two are bounds; the intervals hold both
-    ends with 95 % over random starts (Kuczyński & Woźniakowski 1992). What has not converged is said to have not.
+    A Ritz value never exceeds λ_max and never undercuts λ_min, so that estimates are bounds; the intervals reach to
+    where the eigenvalues are with 95 %, both together, over random starts (van Dorsselaer et al. 2000), however many
+    steps the run took. It stops when they are as narrow as asked. What has not converged is said to have not.
+    Its run is that of `spectral_density`: whoever comes second continues it.
     """
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     requires: ClassVar[type] = Differentiable
     role: ClassVar[Role] = "train"
-    metrics: ClassVar[tuple[Metric, ...]] = (LAMBDA_MAX, LAMBDA_MIN, GRADIENT_NORM)
+    metrics: ClassVar[tuple[Metric, ...]] = (LAMBDA_MAX, LAMBDA_MIN, SPECTRAL_NORM, CONDITION_NUMBER, GRADIENT_NORM)
 
     relative_error: PositiveFloat = 0.01
-    """Residual at convergence, as a share of the largest eigenvalue in magnitude."""
+    """λ_max is known when its interval is no wider than this share of it."""
+    smallest_error: PositiveFloat = 0.1
+    """λ_min is known when its interval is no wider than this share of the largest eigenvalue in magnitude."""
+    ends: tuple[End, ...] = Field(("largest", "smallest"), min_length=1)
+    """The ends that the run goes on for; the other is measured if it happens to converge."""
     max_steps: PositiveInt = 40
     """Most Hessian-vector products over all the data."""
+    floor: float = Field(1e-3, gt=0, lt=1)
+    """Eigenvalues below this share of λ_max do not count in the condition number."""
+    parameters: tuple[str, ...] = ("*",)
+    """Patterns of the parameters that count: names, or ``last:2`` for the last two layers."""
 
     def measure(self, model: Differentiable, data: AuditData, seed: int, budget: Budget) -> Sequence[Reading]:
-        """Both ends from one run; a value that has not converged is an outcome with the best so far."""
-        objective = Objective(model, data)
-        start = normals(objective.origin, generator(seed, "spectrum"))
-        found = extreme_eigenvalues(
-            lambda vector: objective.product(objective.origin, vector),
-            start,
-            max_steps=max(1, min(self.max_steps, int(budget.passes / 2) - 1)),
+        """All from one run and one gradient; a value that has not converged is an outcome with the best so far."""
+        surface = Surface.of(model, data, self.parameters)
+        run = SharedRun.of(surface, seed)
+        affordable = run.ready + int((budget.passes - 1) / 2)
+        remembered = steps_within(budget.memory_bytes / 2, surface.origin)
+        limit = min(self.max_steps, affordable, remembered)
+        if limit < min(2, self.max_steps):
+            what = "memory_bytes" if remembered < affordable else "passes"
+            found = [_over_budget(metric, what) for metric in self.metrics[:-1]]
+            return [Reading(m) for m in (*found, _gradient(surface, {}))]
+        ends = extreme_eigenvalues(
+            run,
             relative_error=self.relative_error,
+            smallest_error=self.smallest_error,
+            max_steps=limit,
+            ends=self.ends,
             seconds=budget.seconds,
         )
-        _, gradient = objective.gradient(objective.origin)
-        return [
-            _reading(LAMBDA_MAX, found.largest, found, len(data), bound="lower"),
-            _reading(LAMBDA_MIN, found.smallest, found, len(data), bound="upper"),
-            Reading(GRADIENT_NORM.measured(float(gradient.norm()), standard_error=0.0, n=len(data))),
+        scale = max(abs(ends.largest.value), abs(ends.smallest.value))
+        slope = stationarity(surface, ends.largest.value).details(ends.smallest.value, scale)
+        told = {"steps": ends.steps, "exhausted": str(ends.exhausted), **slope}
+        found = [
+            _end(LAMBDA_MAX, ends.largest, ends, told, bound="lower"),
+            _end(LAMBDA_MIN, ends.smallest, ends, told, bound="upper"),
+            _end(SPECTRAL_NORM, _norm(ends, self.relative_error), ends, told, bound="lower"),
+            self._condition(run.to(ends.steps), ends, told),
+            _gradient(surface, slope),
         ]
+        return [Reading(m.model_copy(update={"n": len(data)})) for m in found]
+
+    def _condition(self, known: Tridiagonal, ends: Extremes, told: Details) -> Measurement:
+        """λ_max / λ of the smallest converged Ritz value λ ≥ floor λ_max; there may be eigenvalues between the two."""
+        top = ends.largest
+        if top.value <= ends.rounding:
+            missing = CONDITION_NUMBER.missing(Outcome.NOT_APPLICABLE, "no eigenvalue is known to be positive")
+            return missing.model_copy(update={"details": told})
+        if not top.converged:
+            return _unconverged(CONDITION_NUMBER, top, told, what="λ_max")
+        value, residual = min(
+            (value, residual)
+            for value, residual in zip(known.ritz[0].tolist(), known.residuals.tolist(), strict=True)
+            if value == top.value or (value >= self.floor * top.value and residual <= self.relative_error * value)
+        )
+        ratio = top.value / value
+        most = top.reach / value if ends.exhausted else 1 / self.floor
+        return CONDITION_NUMBER.measured(
+            ratio,
+            standard_error=0.0 if ends.exhausted else None,
+            interval=(min(ratio, max(1.0, top.value / (value + residual))), max(most, ratio)),
+            bound="estimate" if ends.exhausted else "lower",
+            details={
+                **told,
+                "floor": self.floor * top.value,
+                "smallest_above_floor": value,
+                "residual": residual,
+            },
+        )
 
 
-def _reading(metric: Metric, end: Extreme, run: Extremes, n: int, *, bound: str) -> Reading:
-    details = {"residual": end.residual, "steps": float(run.steps), "exhausted": str(run.exhausted)}
+def _norm(ends: Extremes, relative_error: float) -> Extreme:
+    """The end of the larger magnitude, with the reach of the farther one."""
+    larger = max(ends.largest, ends.smallest, key=lambda end: abs(end.value))
+    value, limit = abs(larger.value), max(ends.largest.reach, -ends.smallest.reach)
+    close = ends.exhausted or limit - value <= max(relative_error * value, ends.rounding)
+    return Extreme(value, max(value, limit), larger.residual, close)
+
+
+def _end(metric: Metric, end: Extreme, ends: Extremes, told: Details, *, bound: str) -> Measurement:
     if not end.converged:
-        reason = f"the residual is {end.residual:.3g} after {run.steps} products, at {end.value:.4g}"
-        missing = metric.missing(Outcome.NOT_CONVERGED, reason, "raise max_steps or the budget")
-        return Reading(missing.model_copy(update={"details": details}))
-    bound = "estimate" if run.exhausted else bound
-    measured = metric.measured(end.value, interval=end.interval, bound=bound, n=n, details=details)
-    return Reading(measured)
+        return _unconverged(metric, end, told, what=metric.name)
+    return metric.measured(
+        end.value,
+        standard_error=0.0 if ends.exhausted else None,
+        interval=(end.value - ends.rounding, end.value + ends.rounding) if ends.exhausted else end.interval,
+        bound="estimate" if ends.exhausted else bound,
+        details={**told, "residual": end.residual},
+    )
+
+
+def _unconverged(metric: Metric, end: Extreme, told: Details, *, what: str) -> Measurement:
+    low, high = end.interval
+    reason = f"{what} is known to lie between {low:.4g} and {high:.4g} after {told['steps']} products"
+    missing = metric.missing(Outcome.NOT_CONVERGED, reason, "raise max_steps or the budget, or ask for less precision")
+    details = {**told, "best": end.value, "reach": end.reach, "residual": end.residual}
+    return missing.model_copy(update={"details": details})
+
+
+def _over_budget(metric: Metric, what: str) -> Measurement:
+    return metric.missing(Outcome.OVER_BUDGET, f"budget.{what} has no room for two products", f"raise budget.{what}")
+
+
+def _gradient(surface: Surface, told: Details) -> Measurement:
+    return GRADIENT_NORM.measured(float(surface.slope_here()[1].norm()), standard_error=0.0, details=told)

@@ -25,7 +25,7 @@ def correctness(
         task: classification gives 1 where the most probable class is the target (the first of equals), else 0;
             regression gives the bounded skill clip(1 − (prediction − target)² / var(targets), 0, 1), which is 0 for
             an answer that misses by a standard deviation of the targets or more.
-        predictions: ``(n, classes)``, ``(n, tokens, classes)`` or ``(n, labels)`` log-probabilities, or ``(n,)`` values.
+        predictions: log-probabilities ``(n, classes)``, ``(n, tokens, classes)``, ``(n, labels)``, or values ``(n,)``.
         targets: ``(n,)`` class numbers or values, of the *whole* set (their variance is the skill's unit), or class
             numbers ``(n, tokens)``, −100 where none counts, or 0 and 1 ``(n, labels)``.
 
@@ -38,7 +38,7 @@ def correctness(
     [1.0, 0.90625, 0.0]
     """
     if task == "multilabel":
-        return np.asarray((predictions > np.log(0.5)) == _marks(predictions, targets), dtype=np.float64).mean(axis=1)
+        return _row_means((predictions > np.log(0.5)) == _marks(predictions, targets))
     if task != "regression":
         labels = _labels(predictions, targets)
         right = np.asarray(np.argmax(predictions, axis=-1) == labels, dtype=np.float64)
@@ -61,7 +61,7 @@ def losses(task: Task, predictions: "NDArray[np.generic]", targets: "NDArray[np.
     if task == "multilabel":
         marks, log_p = _marks(predictions, targets), predictions.astype(np.float64, copy=False)
         log_q = np.log1p(-np.exp(np.minimum(log_p, -1e-16)))
-        return -np.where(marks, log_p, log_q).mean(axis=1)
+        return _row_means(-np.where(marks, log_p, log_q))
     if task != "regression":
         labels = _labels(predictions, targets)
         kept = np.maximum(labels, 0)[..., None]
@@ -81,6 +81,10 @@ def _marks(predictions: "NDArray[np.generic]", targets: "NDArray[np.generic]") -
             remedy="check `task` and the targets",
         )
     return marks.astype(bool)
+
+
+def _row_means(values: "NDArray[np.bool_ | np.float64]") -> "NDArray[np.float64]":
+    return np.asarray(np.mean(values, axis=1, dtype=np.float64), dtype=np.float64)
 
 
 def _over_tokens(values: "NDArray[np.float64]", labels: "NDArray[np.int64]") -> "NDArray[np.float64]":

@@ -64,8 +64,28 @@ def test_no_budget_no_trace() -> None:
 def test_worst_case_sharpness_is_called_a_lower_bound() -> None:
     found = Sharpness().measure(networks.Network(networks.relu_mlp()), networks.examples(), 0, Budget())
     bounds = {r.measurement.metric: r.measurement.bound for r in found}
-    assert bounds == {"sharpness_l2": "lower", "sharpness_adaptive": "lower", "sharpness_average": "estimate"}
-    assert all(r.measurement.estimate >= 0 for r in found[:2])
+    assert bounds == {
+        "sharpness_l2": "lower",
+        "sharpness_adaptive": "lower",
+        "sharpness_filter": "lower",
+        "sharpness_average": "estimate",
+        "sharpness_average_isotropic": "estimate",
+    }
+    assert all(r.measurement.estimate >= 0 for r in found[:3])
+
+
+def test_sharpness_at_several_radii_and_noises() -> None:
+    """The metric is the first; the others are in the details and the arrays, and wider balls hold higher rises."""
+    probe = Sharpness(rho=(0.05, 0.2), sigma=(0.1, 0.2))
+    found = {
+        r.measurement.metric: r
+        for r in probe.measure(networks.Network(networks.relu_mlp()), networks.examples(), 0, Budget(passes=1e4))
+    }
+    l2, average = found["sharpness_l2"], found["sharpness_average"]
+    rises = l2.arrays["sharpness_l2/rises"].values()
+    assert l2.arrays["sharpness_l2/radii"].values() == [0.05, 0.2] and rises[0] < rises[1]
+    assert l2.measurement.estimate == rises[0] and l2.measurement.details["rise@0.2"] == rises[1]
+    assert average.arrays["sharpness_average/sigmas"].values() == [0.1, 0.2]
 
 
 def test_weight_noise_of_an_insensitive_and_of_a_fragile_network() -> None:
@@ -102,10 +122,16 @@ BUILT_IN = (
     "accuracy",
     "calibration",
     "corruption",
+    "description_length",
+    "geometric_complexity",
     "hessian_trace",
     "input_gradient",
     "input_noise",
+    "invariance",
     "landscape",
+    "local_entropy",
+    "pac_bayes",
+    "relative_flatness",
     "sharpness",
     "spectrum",
     "weight_noise",
