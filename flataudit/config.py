@@ -31,6 +31,7 @@ DEFAULT_PROBES = (
     "accuracy",
     "calibration",
     "hessian_trace",
+    "relative_flatness",
     "spectrum",
     "sharpness",
     "weight_noise",
@@ -40,6 +41,7 @@ DEFAULT_PROBES = (
     "shift",
     "unlabelled",
     "landscape",
+    "invariance",
 )
 
 

@@ -189,7 +189,10 @@ class _Climber:
 
     def _promise(self, at: Place, rho: float) -> Tensor | None:
         """Where the quadratic through what was seen is higher by more than the error asked for; None: nowhere."""
-        others = [Place(torch.zeros_like(at.u), self.slope, 0.0), *(p for p in self._seen if p is not at)]
+        # A place beside this one says nothing but rounding.
+        near = math.sqrt(torch.finfo(at.u.dtype).eps) * rho
+        others = [Place(torch.zeros_like(at.u), self.slope, 0.0)]
+        others += [p for p in self._seen if float((p.u - at.u).norm()) > near]
         for p in others:
             trapezoid = float((at.slope + p.slope) @ (p.u - at.u)) / 2
             if abs(p.rise - at.rise - trapezoid) > TRUST * abs(at.rise):

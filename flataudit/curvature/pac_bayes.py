@@ -1,10 +1,10 @@
 """How much Gaussian noise the weights bear, and what that proves about unseen examples (McAllester 1999).
 
 The bound is the PAC-Bayes-kl one (Maurer 2004): with probability 1 − δ over n independent examples, for all
-posteriors Q at once, kl(ê(Q) ‖ e(Q)) ≤ (KL(Q ‖ P) + ln(2√n / δ)) / n, where ê and e are the 0–1 errors of a network
-drawn from Q on the examples and on their distribution. Here Q = N(θ, σ²I) and P = N(0, λ²I) with λ from a grid that is fixed before any
-data, each step with a share of δ (Langford & Caruana 2002). It says nothing about networks whose learned state is not
-all in θ, as batch norm's statistics are not.
+posteriors Q at once, kl(ê ‖ e) ≤ (KL(Q ‖ P) + ln(2√n / δ)) / n, where ê and e are the 0–1 errors of a network drawn
+from Q on the examples and on their distribution. Here Q = N(θ, σ²I) and P = N(0, λ²I) with λ from a grid that is fixed
+before any data, each step with a share of δ (Langford & Caruana 2002). It says nothing about networks whose learned
+state is not all in θ, as batch norm's statistics are not.
 """
 
 import math

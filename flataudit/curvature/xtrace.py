@@ -3,8 +3,8 @@
 Half of the products find a basis Q of the range of A; the trace within it is exact, and that of what is left is
 estimated from the same random vectors, each against the basis that the others made. It needs neither the structure of
 a network nor a known part, and beats plain random vectors where a few eigenvalues make most of the trace and there
-are three products or more for each of them. With fewer its own error says half the truth: the estimates for the
-vectors share the outliers that all of them missed.
+are three products or more for each of them. Its own error is then a tenth too small; with fewer it is typically half
+of the truth: the estimates of the vectors share the outliers that all of them missed.
 """
 
 import math

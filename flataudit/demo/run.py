@@ -39,14 +39,16 @@ data:
 probes:                            # without this key: all that is installed, at their own precision
   - accuracy
   - calibration
-  - {{use: hessian_trace, relative_error: 0.1}}
-  - {{use: spectrum, relative_error: 0.05}}
+  - hessian_trace
+  - relative_flatness
+  - {{use: spectrum, relative_error: 0.05, ends: [largest], max_steps: 12}}
   - {{use: sharpness, steps: 3}}
   - {{use: weight_noise, draws: 5}}
   - input_gradient
   - input_noise
   - corruption
   - {{use: landscape, steps: 3}}
+  - {{use: invariance, examples: 32}}
 policy:
   non_inferiority: {{metric: validation_accuracy, margin: 0.005, confidence: 0.95}}
   criteria:

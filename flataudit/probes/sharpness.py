@@ -1,13 +1,15 @@
 """How much the loss can rise, and rises on average, near the parameters."""
 
+import time
 from collections.abc import Sequence
+from copy import copy
 from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
 
 from flataudit.contracts import AuditData, Budget, Differentiable, Reading, Role
-from flataudit.curvature.ascent import WorstRise, worst_rises
-from flataudit.curvature.noise import AverageRise, average_rises
+from flataudit.curvature.ascent import worst_rises
+from flataudit.curvature.noise import average_rises
 from flataudit.curvature.scales import Scale, scale_of
 from flataudit.curvature.surface import Surface
 from flataudit.evidence import Array, Metric, Outcome, Record
@@ -30,7 +32,7 @@ FILTER = Metric(
     name="sharpness_filter",
     unit="loss",
     better="lower",
-    description="The same with every coordinate scaled by the norm of its filter (Kwon et al. 2021).",
+    description="The same with every weight scaled by the norm of its filter (Kwon et al. 2021).",
 )
 AVERAGE = Metric(
     name="sharpness_average",
@@ -55,11 +57,17 @@ Radii = Annotated[tuple[PositiveFloat, ...], BeforeValidator(_several)]
 
 
 class Sharpness(Record):
-    """Worst-case sharpness by fixed-point ascent, a lower bound; average sharpness with its error over draws.
+    """How far the loss L rises around the parameters θ: at most, within a radius, and on average, under noise.
 
-    Each is measured at one or several radii; the metric is the value at the first, ``<metric>/radii`` and
-    ``<metric>/rises`` have them all (average: ``/sigmas``). What each scaling is invariant to is in
+    *Worst case*: max L(θ + d) − L(θ) over ‖T⁻¹d‖₂ ≤ ρ, by fixed-point ascent from the gradient and from a random
+    direction; always a lower bound, and the detail ``converged`` says whether the ascent had stopped rising. *Average*:
+    E[L(θ + σTε)] − L(θ) with ε ~ N(0, I), estimated, with Student's interval over the draws; near a minimum it is
+    σ² Σᵢ Tᵢ² Hᵢᵢ / 2. T is 1, |θ| or the norm of a filter; what each is invariant to is in
     `flataudit.curvature.scales`. Finite radii see the kinks that pointwise curvature does not.
+
+    Each is measured at one or several radii: the metric is the value at the first, the details have the others as
+    ``rise@0.1`` (or why they are missing, as ``missing@0.1``), and the arrays ``<metric>/radii`` and ``<metric>/rises``
+    have all that were measured (average: ``<metric>/sigmas``).
     """
 
     version: ClassVar[str] = "2"
@@ -87,79 +95,123 @@ class Sharpness(Record):
     """Patterns of the parameters that move."""
 
     def measure(self, model: Differentiable, data: AuditData, seed: int, budget: Budget) -> Sequence[Reading]:
-        """Five numbers; the first three are lower bounds."""
+        """Five numbers, of which the first three are lower bounds; what the budget has no room for is said to be so.
+
+        Raises:
+            ModelError: the loss is not finite at the parameters themselves.
+        """
+        purse = _Purse(model, budget, len(data))
+        if purse.left().passes < _FEWEST:
+            return [_over_budget(metric) for metric in self.metrics]
         surface = Surface.of(model, data, self.parameters)
-        share = budget.model_copy(update={"passes": budget.passes / 5, "seconds": budget.seconds / 5})
         return [
-            self._worst(surface, L2, "unit", self.rho, seed, share),
-            self._worst(surface, ADAPTIVE, "element", self.rho_adaptive, seed, share),
-            self._worst(surface, FILTER, "filter", self.rho_filter, seed, share),
-            self._average(surface, AVERAGE, "element", self.sigma, seed, share),
-            self._average(surface, ISOTROPIC, "unit", self.sigma_isotropic, seed, share),
+            self._worst(surface, L2, "unit", self.rho, seed, purse.left()),
+            self._worst(surface, ADAPTIVE, "element", self.rho_adaptive, seed, purse.left()),
+            self._worst(surface, FILTER, "filter", self.rho_filter, seed, purse.left()),
+            self._average(surface, AVERAGE, "element", self.sigma, seed, purse.left()),
+            self._average(surface, ISOTROPIC, "unit", self.sigma_isotropic, seed, purse.left()),
         ]
 
     def _worst(
         self, surface: Surface, metric: Metric, kind: Scale, radii: Sequence[float], seed: int, budget: Budget
     ) -> Reading:
+        scale = scale_of(surface, kind)
+        if not bool((scale > 0).any()):
+            return _point(metric)
         found = worst_rises(
             surface,
             seed,
-            scale=scale_of(surface, kind),
+            scale=scale,
             radii=radii,
             max_steps=self.steps,
             relative_error=self.relative_error,
             budget=budget,
         )
         if not found:
-            return Reading(metric.missing(Outcome.OVER_BUDGET, "the budget has no room for a step", _MORE))
+            return _over_budget(metric)
         first = found[0]
         if first.rise is None:
-            reason = f"the loss overflows within {first.radius:g}"
-            return Reading(metric.missing(Outcome.FAILED, reason, "take a smaller radius, or dtype float64"))
-        details = {f"rise@{one.radius:g}": one.rise for one in found[1:]} | {
+            return _overflow(metric, f"at radius {first.radius:g}")
+        details = _others(radii, [one.rise for one in found]) | {
             "rho": first.radius,
             "gradients": sum(one.gradients for one in found),
             "converged": str(first.converged),
         }
         measured = metric.measured(first.rise, bound="lower", n=len(surface.data), details=details)
-        return Reading(measured, _worst_arrays(metric, found))
+        return Reading(measured, _arrays(metric, "radii", radii, [one.rise for one in found]))
 
     def _average(
         self, surface: Surface, metric: Metric, kind: Scale, sigmas: Sequence[float], seed: int, budget: Budget
     ) -> Reading:
         scale = scale_of(surface, kind)
+        if not bool((scale > 0).any()):
+            return _point(metric)
         found = average_rises(surface, seed, scale=scale, sigmas=sigmas, draws=self.draws, budget=budget)
         if not found:
-            return Reading(metric.missing(Outcome.OVER_BUDGET, "the budget has no room for two draws", _MORE))
+            return _over_budget(metric)
         first = found[0]
         if first.estimate is None:
-            reason = f"the loss overflows under noise of {first.sigma:g}"
-            return Reading(metric.missing(Outcome.FAILED, reason, "take a smaller sigma, or dtype float64"))
-        details = {f"rise@{one.sigma:g}": one.estimate for one in found[1:]}
+            return _overflow(metric, f"under noise of {first.sigma:g}")
         measured = metric.measured(
             first.estimate,
             standard_error=first.standard_error,
             interval=first.interval,
             n=len(surface.data),
-            details=details | {"sigma": first.sigma, "draws": first.draws},
+            details=_others(sigmas, [one.estimate for one in found]) | {"sigma": first.sigma, "draws": first.draws},
         )
-        return Reading(measured, _average_arrays(metric, found))
+        return Reading(measured, _arrays(metric, "sigmas", sigmas, [one.estimate for one in found]))
 
 
-_MORE = "raise budget.passes or budget.seconds"
+_FEWEST = 2
+"""Passes that the first number takes: the gradient at the parameters, and one step."""
 
 
-def _worst_arrays(metric: Metric, found: Sequence[WorstRise]) -> dict[str, Array]:
-    known = [(one.radius, one.rise) for one in found if one.rise is not None]
+class _Purse:
+    """What is left of a budget after what went through the model since."""
+
+    def __init__(self, model: Differentiable, budget: Budget, n: int) -> None:
+        self._model, self._budget, self._n = model, budget, n
+        self._before, self._began = copy(model.meter), time.monotonic()
+
+    def left(self) -> Budget:
+        spent = self._model.meter.cost(self._before, self._n).passes
+        seconds = time.monotonic() - self._began
+        return self._budget.model_copy(
+            update={"passes": self._budget.passes - spent, "seconds": self._budget.seconds - seconds}
+        )
+
+
+def _over_budget(metric: Metric) -> Reading:
+    reason = "the budget has no room for one step, or for two draws"
+    return Reading(metric.missing(Outcome.OVER_BUDGET, reason, "raise budget.passes or budget.seconds"))
+
+
+def _overflow(metric: Metric, where: str) -> Reading:
+    advice = "take a smaller radius, or dtype float64"
+    return Reading(metric.missing(Outcome.FAILED, f"the loss overflows {where}", advice))
+
+
+def _point(metric: Metric) -> Reading:
+    reason = "all parameters are 0: in units of their size they cannot move"
+    return Reading(metric.missing(Outcome.NOT_APPLICABLE, reason))
+
+
+def _others(radii: Sequence[float], rises: Sequence[float | None]) -> dict[str, float | str | None]:
+    """Details of all radii but the first: their rises, or why there is none."""
+    found: dict[str, float | str | None] = {}
+    for index, radius in enumerate(radii[1:], start=1):
+        if index >= len(rises):
+            found[f"missing@{radius:g}"] = "the budget ended"
+        elif rises[index] is None:
+            found[f"missing@{radius:g}"] = "the loss overflows"
+        else:
+            found[f"rise@{radius:g}"] = rises[index]
+    return found
+
+
+def _arrays(metric: Metric, name: str, radii: Sequence[float], rises: Sequence[float | None]) -> dict[str, Array]:
+    known = [(radius, rise) for radius, rise in zip(radii, rises, strict=False) if rise is not None]
     return {
-        f"{metric.name}/radii": Array.of([radius for radius, _ in known]),
-        f"{metric.name}/rises": Array.of([rise for _, rise in known]),
-    }
-
-
-def _average_arrays(metric: Metric, found: Sequence[AverageRise]) -> dict[str, Array]:
-    known = [(one.sigma, one.estimate) for one in found if one.estimate is not None]
-    return {
-        f"{metric.name}/sigmas": Array.of([sigma for sigma, _ in known]),
+        f"{metric.name}/{name}": Array.of([radius for radius, _ in known]),
         f"{metric.name}/rises": Array.of([rise for _, rise in known]),
     }

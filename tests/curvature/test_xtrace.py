@@ -88,17 +88,17 @@ def test_too_few_products() -> None:
 
 
 def test_it_is_unbiased_and_its_error_is_right_once_outliers_are_covered() -> None:
-    """400 seeds: with six products an outlier the error says what it is; with one an outlier it says far too little."""
-    matrix, seeds = symmetric(60, [40, -30, 25, 20, 15, 10]), 400
+    """400 seeds: with five products an outlier the error is nearly what it says; with two it says too little."""
+    matrix, seeds = symmetric(120, [400, 300, 250, 200]), 400
     truth = float(matrix.trace())
     ratios = {}
-    for num_matvecs in (8, 40):
+    for num_matvecs in (8, 20):
         runs = [traced(matrix, num_matvecs, seed) for seed in range(seeds)]
         off = np.array([run.estimate for run in runs]) - truth
         assert abs(off.mean()) < 4 * off.std() / math.sqrt(seeds)
         ratios[num_matvecs] = math.sqrt(np.mean([run.standard_error**2 for run in runs])) / off.std()
-    assert 0.85 < ratios[40] < 1.2, ratios
-    assert ratios[8] < 0.85, ratios
+    assert 0.85 < ratios[20] < 1.1, ratios
+    assert ratios[8] < 0.75, ratios
 
 
 def test_it_beats_plain_random_vectors_where_outliers_make_the_trace() -> None:

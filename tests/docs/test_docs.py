@@ -98,5 +98,5 @@ def test_every_probe_is_explained_with_its_metrics_and_parameters(name: str) -> 
     fields: dict[str, Any] = getattr(type(probe), "model_fields", {})
     for parameter, field in fields.items():
         assert f"`{parameter}`" in document
-        if isinstance(field.default, int | float):
+        if isinstance(field.default, int | float) and not isinstance(field.default, bool):
             assert re.search(rf"`{parameter}` \({re.escape(f'{field.default:g}')}\b", document), parameter
