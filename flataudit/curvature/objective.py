@@ -36,7 +36,7 @@ STRATUM = 256
 FEWEST_STRATA = 8
 _GRAPHS = 16
 """Graphs of a loss that must fit into free memory for each example: a double backward pass keeps four at most."""
-_VECTORISED_BYTES = 2**24
+_VECTORISED_BYTES = 2**22
 """Graph memory up to which several vectors go through one call: small networks spend their time between kernels."""
 
 

@@ -51,12 +51,11 @@ SETTLED = 1e-3
 OUTLYING = 1e-2
 """Its least magnitude, likewise."""
 
+Rule = Callable[[Tridiagonal], tuple[Tensor, Tensor]]
+
 
 class _OutOfTime(Exception):
     """Ends a computation that must not be remembered."""
-
-
-Rule = Callable[[Tridiagonal], tuple[Tensor, Tensor]]
 
 
 def gauss_rule(found: Tridiagonal) -> tuple[Tensor, Tensor]:

@@ -49,7 +49,8 @@ class Surface(Objective):
 
     def before_products(self) -> None:
         """No second derivative of a model before they were checked (`flataudit.curvature.selfcheck`)."""
-        self.self_check()
+        if "self-check" not in self._known:  # later products ride on the first, and book nothing for it
+            self.self_check()
 
     def self_check(self) -> SelfCheck:
         """What came of the check, done once.

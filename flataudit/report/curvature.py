@@ -33,7 +33,7 @@ def layers(record: AuditRecord, arrays: Arrays) -> Panel:
     }
     shown = {label: share for label, share in shares.items() if share}
     absent = [label for label in shares if label not in shown]
-    names = list(dict.fromkeys(name for share in shown.values() for name in share))
+    names = sorted({name for share in shown.values() for name in share}, key=_natural)
     made = tuple((Cell(name), *(_share(share, name) for share in shown.values())) for name in names[:_MOST_LAYERS])
     more = f" The first {_MOST_LAYERS} of {len(names)} layers." if len(names) > _MOST_LAYERS else ""
     return Panel(
@@ -73,6 +73,12 @@ def invariance(record: AuditRecord, arrays: Arrays) -> Panel:
 
 def _share(share: Mapping[str, float], name: str) -> Cell:
     return Cell(number(share[name]), "number") if name in share else Cell("–", "number")
+
+
+def _natural(name: str) -> tuple[tuple[bool, int, str], ...]:
+    """2 before 10, part by part."""
+    parts = name.split(".")
+    return tuple((not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts)
 
 
 def _is_move(name: str, value: float | str | None) -> bool:
