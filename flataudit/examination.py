@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -211,6 +212,7 @@ def _protocol(job: Job, dtype: str, data: Sequence[AuditData]) -> AuditProtocol:
     )
 
 
+@cache
 def libraries() -> Mapping[str, str]:
     """Versions of Python and of what does the arithmetic."""
     found = {"python": platform.python_version()}

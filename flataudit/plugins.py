@@ -1,7 +1,10 @@
 """From a name to an object: entry points are the only registry, for built-in plugins as for a third party's."""
 
 import difflib
+import os
+import sys
 from collections.abc import Iterable
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Literal
 
@@ -44,7 +47,20 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _entries(group: Group) -> tuple[EntryPoint, ...]:
+    return _scanned(group, tuple(_changed(folder) for folder in sys.path))
+
+
+@lru_cache(maxsize=32)
+def _scanned(group: Group, changed: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
+    """Reading the metadata of every installed package takes longer than a small audit: once, until one changes."""
     return tuple(entry_points(group=f"flataudit.{group}"))
+
+
+def _changed(folder: str) -> tuple[str, int]:
+    try:
+        return folder, os.stat(folder).st_mtime_ns
+    except OSError:
+        return folder, 0
 
 
 def names(group: Group) -> tuple[str, ...]:

@@ -349,9 +349,9 @@ def _covered(interval: tuple[float, float] | None, truth: float) -> bool:
 
 def test_the_intervals_of_all_estimated_traces_cover_the_truth() -> None:
     """400 seeds each: random vectors on H − G, mixtures of outputs by ghost norms, mixtures by gradients."""
-    small = Budget(passes=60)
+    small = Budget(passes=36)
     data = examples(24)
-    smooth, rare = Network(seeded(normed(nn.Tanh()))), Network(seeded(Recurrent(nn.RNN)))
+    smooth, rare = Network(seeded(normed(nn.Tanh()))), Network(seeded(Tied()))
     source = np.random.default_rng(4)
     many = checked("train", "train", source.standard_normal((24, 4)), source.integers(0, 60, 24), source="test")
     wide = Network(seeded(nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 60))))

@@ -48,7 +48,6 @@ def measured(probe: DescriptionLength, network: object, data: AuditData, **budge
 
 
 def test_it_conforms() -> None:
-    check_probe(DescriptionLength())
     check_probe(DescriptionLength(per_filter=True, parameters=("last:1",), vectors=2, most_bits=16))
 
 

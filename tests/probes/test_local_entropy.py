@@ -37,7 +37,6 @@ def measured(probe: LocalEntropy, network: object, seed: int = 0, **budget: floa
 
 
 def test_it_conforms() -> None:
-    check_probe(LocalEntropy())
     check_probe(LocalEntropy(scale="unit", gamma=1000.0, parameters=("last:1",), num_matvecs=0, rungs=1))
 
 

@@ -15,7 +15,6 @@ from flataudit.contracts import Budget, Reading
 from flataudit.evidence import Outcome
 from flataudit.probes.spectral_density import SpectralDensity
 from flataudit.probes.spectrum import Spectrum
-from flataudit.testing import check_probe
 
 
 def _networks() -> ModuleType:
@@ -39,10 +38,6 @@ def measured(probe: SpectralDensity, network: object, seed: int = 0, **budget: f
 def sums(values: np.ndarray, alpha: float) -> tuple[float, float]:
     positive = np.maximum(values, 0)
     return float((positive / (positive + alpha)).sum()), float(np.log1p(positive / alpha).sum())
-
-
-def test_it_conforms() -> None:
-    check_probe(SpectralDensity())
 
 
 @pytest.mark.parametrize("make", [networks.softmax_regression, networks.relu_mlp, networks.tanh_mlp])
