@@ -83,7 +83,7 @@ class LeavesGradients(Mean):
     requires: ClassVar[type] = Differentiable
 
     def measure(self, model: Predictor, data: AuditData, seed: int, budget: Budget) -> Sequence[Reading]:
-        for parameter in cast("Any", model)._module.parameters():
+        for parameter in cast("Any", model)._served._module.parameters():
             parameter.requires_grad_(False)
         return super().measure(model, data, seed, budget)
 

@@ -31,6 +31,9 @@ __all__ = [
 ]
 
 
+_TINY = 1e-300
+
+
 class Loss(ABC):
     """A loss of outputs ``(n, …)`` and targets; every method is differentiable in the outputs unless it says not."""
 
@@ -117,10 +120,11 @@ class CrossEntropy(Loss):
         p = outputs.detach().double().softmax(dim=1)
         # What is left of the probability after classes 0 … j, added up from the far end: no cancellation.
         left = p.flip(1).cumsum(1).flip(1)
-        before, after = left[:, :-1].clamp_min(1e-300), left[:, 1:].clamp_min(1e-300)
-        below = -p[:, :, None] * (p[:, :-1] / (before * after)).sqrt()[:, None, :]
-        factor = torch.tril(below, diagonal=-1)
-        factor.diagonal(dim1=1, dim2=2).copy_((p[:, :-1] * after / before).sqrt())
+        before, after = left[:, :-1].clamp_min(_TINY), left[:, 1:].clamp_min(_TINY)
+        # As products of ratios of at most 1: saturated probabilities underflow to 0 and never to 0/0.
+        below = -(p.sqrt()[:, :, None] * (p[:, :, None] / after[:, None, :]).clamp_max(1).sqrt())
+        factor = torch.tril(below * (p[:, :-1] / before).sqrt()[:, None, :], diagonal=-1)
+        factor.diagonal(dim1=1, dim2=2).copy_((p[:, :-1] * (after / before).clamp_max(1)).sqrt())
         scale = self._mass(targets, p.shape[1]).sqrt()
         return (factor * scale[:, None, None]).permute(2, 0, 1).to(outputs.dtype)
 

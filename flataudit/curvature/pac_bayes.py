@@ -18,7 +18,7 @@ _GRID = 64
 def kl_upper(mean: float, bound: float) -> float:
     """The largest p with kl(mean ‖ p) ≤ bound, for means of numbers in [0, 1]; by bisection.
 
-    >>> round(kl_upper(0.0, math.log(2)), 6), kl_upper(0.3, 0.0)
+    >>> round(kl_upper(0.0, math.log(2)), 6), round(kl_upper(0.3, 0.0), 6)
     (0.5, 0.3)
     """
     low, high = mean, 1.0

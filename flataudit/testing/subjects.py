@@ -18,6 +18,10 @@ __all__ = ["LinearModel", "Subject", "data_state", "standard_subjects"]
 _FEATURES, _CLASSES, _BATCH = 6, 3, 8
 
 
+_NORMED = 24
+"""Examples of the subject whose network has a batch norm."""
+
+
 @dataclass(frozen=True)
 class Subject:
     """A model and the data it is measured on."""
@@ -76,7 +80,7 @@ def standard_subjects(requires: type, role: Role) -> Iterator[Callable[[], Subje
     yield partial(wrap, "values", "regression", _examples(37, role, regression=True))
     yield partial(wrap, "images", "multiclass", _examples(19, role, shape=(1, 8, 8)))
     yield partial(wrap, "one example", "multiclass", _examples(1, role))
-    yield partial(wrap, "two groups", "multiclass", _examples(24, role, groups=True))
+    yield partial(wrap, "two groups", "multiclass", _examples(_NORMED, role, groups=True))
 
 
 def data_state(data: AuditData) -> bytes:
@@ -118,8 +122,9 @@ def _torch_subject(name: str, task: Task, data: AuditData) -> Subject:
 
     outputs = 1 if task == "regression" else _CLASSES
     linear = partial(torch.nn.utils.skip_init, torch.nn.Linear)
-    # Kinked and smooth, with a pair of layers that can be rescaled and weights before a batch norm.
-    kinked = (linear(data.inputs[0].size, 5), torch.nn.BatchNorm1d(5), torch.nn.ReLU())
+    # Kinked and smooth, with a pair of layers that can be rescaled; on one table with weights before a batch norm.
+    norm = (torch.nn.BatchNorm1d(5),) if len(data) == _NORMED else ()
+    kinked = (linear(data.inputs[0].size, 5), *norm, torch.nn.ReLU())
     smooth = (linear(5, 4), torch.nn.Tanh(), linear(4, outputs))
     module = torch.nn.Sequential(torch.nn.Flatten(), *kinked, *smooth).double().eval()
     generator = torch.Generator().manual_seed(0)
