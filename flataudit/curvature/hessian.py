@@ -16,7 +16,9 @@ from flataudit.errors import ModelError
 __all__ = ["Hessian"]
 
 _GRAPHS = 32
-"""Graphs of a loss that must fit into free memory for each example: twice what a product alone is allowed."""
+"""Graphs of a loss that must fit for each example: twice what a product alone is allowed."""
+_MOST_BYTES = 2**30
+"""Memory that kept graphs may take: a large network must not cost many times the memory of a training step."""
 
 
 class Hessian:
@@ -35,7 +37,7 @@ class Hessian:
         """
         if self._gradients is None:
             needed = _GRAPHS * self.surface.example_bytes * len(self.surface.data)
-            if needed > free_bytes(directions.device):
+            if needed > min(_MOST_BYTES, free_bytes(directions.device)):
                 return self.surface.products(self.surface.origin, directions)
             self._gradients = self._built()
         total = torch.zeros_like(directions)
