@@ -1,29 +1,38 @@
-"""The average rise of the loss under Gaussian noise on the parameters, with fresh noise for every stratum of examples.
+"""What Gaussian noise on the parameters does on average: how far the loss rises, and how many answers stay right.
 
-The mean over examples is linear, so that each stratum may have its own noise and the sum keeps its expectation; the
+Every stratum of examples has noise of its own. The mean over examples is linear, so that its expectation stays; the
 errors of the strata average out instead of adding up, which is worth as many draws as there are strata, and makes the
-sum nearly normal where a single rise is as skewed as χ². Each draw goes both ways (θ + s and θ − s), which removes the
-odd orders and with them most of the variance away from a minimum.
+sum nearly normal where a single rise is as skewed as χ². For the loss each draw goes both ways (θ + s and θ − s), which
+removes the odd orders and with them most of the variance away from a minimum.
 """
 
 import math
 import time
-from collections.abc import Sequence
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from flataudit.contracts import Budget
-from flataudit.curvature.hutchinson import stratified
+from flataudit.curvature.hutchinson import TraceEstimate, stratified
 from flataudit.curvature.objective import Stratum
 from flataudit.curvature.randomness import generator, normals
 from flataudit.curvature.surface import Surface
 
-__all__ = ["AverageRise", "average_rises"]
+__all__ = ["AverageRise", "NoisyAnswers", "Score", "average_rises"]
+
+Score = Callable[["NDArray[np.generic]", "NDArray[np.generic]"], NDArray[np.float64]]
+"""How right each answer is, ``(n,)`` in [0, 1], from the answers and targets of all examples."""
 
 FEWEST_DRAWS = 2
 """Without a second draw there is no error."""
+RUNS = 8
+"""Runs of examples with noise of their own when answers are counted; more would cost more noise than they save."""
 
 
 @dataclass(frozen=True)
@@ -108,3 +117,71 @@ def _rise(sigma: float, loss: float, values: Sequence[Sequence[float]], rounding
         return AverageRise(sigma, estimate, None, None, draws)
     low, high = mean.interval
     return AverageRise(sigma, estimate, mean.standard_error, (low - loss, high - loss), draws)
+
+
+class NoisyAnswers:
+    """How right a model's answers are with noise on the chosen parameters of a surface.
+
+    The noise is drawn by NumPy, on copies of the weights, and each of `RUNS` runs of examples has its own: a draw is
+    one forward pass and counts as so many.
+
+    Args:
+        surface: of the parameters that get the noise.
+        seed: of the noise.
+        score: what the mean is over.
+
+    Raises:
+        ModelError: the model itself does not answer with numbers.
+    """
+
+    def __init__(self, surface: Surface, seed: int, score: Score) -> None:
+        assert surface.data.targets is not None
+        self.surface, self.model, self.data = surface, surface.model, surface.data
+        self._targets, self._seed, self._score = surface.data.targets, seed, score
+        weights = self.model.weights()
+        self._weights = {name: weights[name] for name in surface.names}
+        answers = self.model.predict(self.data.inputs)
+        self.classes = int(answers.shape[-1])
+        """Columns of the answers."""
+        self.clean = float(score(answers, self._targets).mean())
+        """Mean correctness without noise."""
+        self.square = float(surface.origin.double().square().sum())
+        """‖θ‖² of the chosen parameters."""
+        count = min(RUNS, len(self.data))
+        self._edges = [round(i * len(self.data) / count) for i in range(count + 1)]
+        self.shares = [(stop - start) / len(self.data) for start, stop in pairwise(self._edges)]
+        """Of the runs, of all examples."""
+
+    def right(self, sigma: float, draws: int, purpose: str, *, relative: bool = False) -> TraceEstimate:
+        """Mean score at θ + σTε, with its error over the draws.
+
+        Args:
+            sigma: σ.
+            draws: at least 2.
+            purpose: the noise is the same for the same purpose, whatever σ, and independent for another.
+            relative: T = |θ|; else T = 1.
+        """
+        rows = []
+        for draw in range(draws):
+            stream = (zlib.crc32(f"weight noise: {purpose}".encode()), draw)
+            runs = range(len(self.shares))
+            right = self._scored(np.concatenate([self._answers(sigma, run, stream, relative) for run in runs]))
+            rows.append([float(right[start:stop].mean()) for start, stop in pairwise(self._edges)])
+        return stratified(self.shares, [list(values) for values in zip(*rows, strict=True)])
+
+    def _answers(self, sigma: float, run: int, stream: tuple[int, int], relative: bool) -> NDArray[np.float64]:
+        """Of one run of examples, to a network with noise of its own."""
+        source = np.random.default_rng([self._seed, *stream, run])
+        moved = {}
+        for name, value in self._weights.items():
+            whole = np.asarray(value, dtype=np.float64)
+            size = np.abs(whole) if relative else 1.0
+            moved[name] = (whole + sigma * size * source.standard_normal(whole.shape)).astype(value.dtype)
+        return np.asarray(self.model.predict_at(moved, self.data.inputs[self._edges[run] : self._edges[run + 1]]))
+
+    def _scored(self, answers: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Correctness of each example; 0 where the answer is not a number."""
+        broken = ~np.isfinite(answers) if self.model.task == "regression" else np.isnan(answers)
+        wrong = broken.reshape(len(answers), -1).any(axis=1)
+        right = self._score(np.where(broken, 0.0, answers), self._targets)
+        return np.where(wrong, 0.0, right)

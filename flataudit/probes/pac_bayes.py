@@ -1,29 +1,33 @@
 """How much noise the weights bear before accuracy suffers, and what that proves about unseen examples."""
 
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from numpy import generic
-from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat, PositiveInt
 from scipy.special import stdtrit
 
 from flataudit.contracts import AuditData, Budget, Differentiable, Reading, Role
+from flataudit.curvature.hutchinson import TraceEstimate
+from flataudit.curvature.noise import NoisyAnswers
 from flataudit.curvature.pac_bayes import pac_bayes_kl
 from flataudit.curvature.structure import Pass
 from flataudit.curvature.surface import Surface
-from flataudit.evidence import Metric, Outcome, Record
+from flataudit.evidence import Measurement, Metric, Outcome, Record
 from flataudit.statistics.correctness import correctness
 
 __all__ = ["PacBayes"]
 
 SIGMA = Metric(
     name="pac_bayes_sigma",
-    unit="relative noise",
+    unit="standard deviation of the noise",
     better="higher",
-    description="Largest σ of relative weight noise θᵢ(1 + σε) at which accuracy falls by less than ten points.",
+    description="Largest σ of weight noise at which the expected accuracy falls by less than ten points.",
 )
 BOUND = Metric(
     name="pac_bayes_bound",
@@ -31,19 +35,32 @@ BOUND = Metric(
     better="lower",
     description="PAC-Bayes-kl bound on the expected 0–1 error under isotropic weight noise, with 95 % probability.",
 )
-Weights = Mapping[str, NDArray[generic]]
-_SMALLEST, _LARGEST = 1e-4, 8.0
+_START, _FACTOR, _SMALLEST, _LARGEST = 0.1, 4.0, 1e-4, 8.0
+"""Of the search for σ, in units of |θᵢ| or of the root mean square of all θ."""
+_APART = 1.25
+"""Ratio to σ of the two sizes of noise whose drops give the slope."""
+_TRIED = tuple(float(sigma) for sigma in np.geomspace(1e-3, 1.0, 13))
+"""Values of σ that the bound may choose from."""
+_MORE = "raise budget.passes or budget.seconds"
 
 
 class PacBayes(Record):
-    """The largest σ that costs less than ``drop`` of accuracy (Jiang et al. 2020), by bisection with common noise.
+    """The largest σ at which noise σTε on the weights costs less than ``drop`` of accuracy, and a bound from noise.
 
-    Every σ sees the same draws, so that the drop is smooth in σ; the search ends where two values of σ differ by less
-    than ``tolerance``, or their drops by less than their noise. The interval is that of the draws, by the delta method.
+    `pac_bayes_sigma` (Neyshabur et al. 2017, Jiang et al. 2020): T = |θ| or 1; accuracy is the mean correctness on the
+    data, for a regression the bounded skill clip(1 − (prediction − target)² / var(targets), 0, 1); an answer that is
+    not a number is a wrong one. Found by bisection in ln σ: every σ sees the same draws, so that the drop is smooth in
+    σ. Estimated; the interval is that of the draws, by the delta method in ln σ. Where the largest σ that was tried
+    costs less, it is a lower bound. The examples are taken as they are.
 
-    `pac_bayes_bound` is a theorem where its conditions hold, and absent elsewhere: classes, all parameters, no batch
-    norm (its statistics are learned and have no prior), independent and identically distributed examples. The prior is
-    N(0, λ²I), so that a bound of real networks is often above 1/2; then ``vacuous`` says so.
+    `pac_bayes_bound` (Langford & Caruana 2002, Dziugaite & Roy 2017): with probability 1 − δ over the n examples and
+    over the draws, the expected 0–1 error on their distribution of a network drawn from N(θ, σ²I), *not* that of the
+    network at θ, is below it. It is a theorem where its conditions hold, and not applicable elsewhere: one class an
+    example; all that was learned is in θ, hence all parameters and no batch norm, whose statistics have no prior; the
+    training examples, independent and identically distributed, which must not have served to choose the architecture
+    or the inputs' scaling. The prior is N(0, λ²I), which knows nothing of the data. On examples that the model never
+    saw the interval of ``validation_accuracy`` says more, and the bound is not given. ``vacuous`` says that guessing
+    would do as well.
     """
 
     version: ClassVar[str] = "1"
@@ -54,144 +71,220 @@ class PacBayes(Record):
     drop: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Loss of accuracy (of bounded skill, for a regression) that is still accepted."""
     scale: Literal["magnitude", "isotropic"] = "magnitude"
-    """Noise in proportion to each weight, or of one size for all."""
-    draws: PositiveInt = Field(6, ge=2)
-    """Draws of the noise, the same for every σ."""
+    """Noise in proportion to each weight, or of one size for all; the other's σ is among the details."""
+    draws: PositiveInt = Field(4, ge=2)
+    """Draws of the noise for each of eight runs of examples, the same for every σ; a draw is a forward pass."""
     tolerance: PositiveFloat = 0.05
     """Relative width of σ at which the bisection ends."""
     delta: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    """Probability with which the bound may fail."""
+    """Probability with which the bound may fail: half for the examples, half for the draws."""
+    bound_draws: PositiveInt = Field(20, ge=2)
+    """Draws that estimate the error of the noisy network, once a bound better than guessing is in sight."""
+    parameters: tuple[str, ...] = ("*",)
+    """Patterns of the parameters that are disturbed."""
 
     def measure(self, model: Differentiable, data: AuditData, seed: int, budget: Budget) -> Sequence[Reading]:
-        """Both numbers."""
-        search = _Search(model, data, seed, self.draws, self.scale)
-        sigma = self._sigma(search, budget)
-        return [sigma, self._bound(model, data, seed, budget)]
+        """Both numbers.
 
-    def _sigma(self, search: "_Search", budget: Budget) -> Reading:
-        low, high, evaluations = _SMALLEST, _LARGEST, 0
-        most = int(2 * budget.passes / self.draws / 2) - 2
-        if most < 4:
-            return Reading(SIGMA.missing(Outcome.OVER_BUDGET, "the budget has no room for a search", _MORE))
-        if search.mean(high) < self.drop:
-            details = {"scale": self.scale, "drop": search.mean(high)}
-            return Reading(SIGMA.measured(high, bound="lower", n=len(search.data), details=details))
-        if search.mean(low) > self.drop:
-            reason = f"accuracy falls by {search.mean(low):.3g} already under noise of {low:g}"
-            return Reading(SIGMA.missing(Outcome.NOT_CONVERGED, reason, "the model is at no robust point"))
-        while high / low > 1 + self.tolerance and evaluations < most:
-            middle = math.sqrt(low * high)
-            apart = search.mean(high) - search.mean(low)
-            if evaluations > 4 and apart < search.error(middle):
-                break
-            low, high = (middle, high) if search.mean(middle) < self.drop else (low, middle)
-            evaluations += 1
-        return self._found(search, math.sqrt(low * high))
+        Raises:
+            ModelError: the model does not answer with numbers as it is.
+        """
+        purse = _Purse(model, budget, len(data))
+        if not purse.holds(0.5 + self.draws / 2):
+            return [Reading(metric.missing(Outcome.OVER_BUDGET, "no room for a σ", _MORE)) for metric in self.metrics]
+        noisy = NoisyAnswers(Surface.of(model, data, self.parameters), seed, partial(correctness, model.task))
+        return [Reading(self._sigma(noisy, purse)), Reading(self._bound(noisy, purse))]
 
-    def _found(self, search: "_Search", sigma: float) -> Reading:
-        """The error of σ by the delta method: that of the drop over its slope in log σ."""
-        span = 0.25
-        slope = (search.mean(sigma * (1 + span)) - search.mean(sigma / (1 + span))) / (2 * math.log1p(span))
-        details = {"scale": self.scale, "drop": search.mean(sigma), "draws": self.draws}
-        if slope <= 0:
-            return Reading(SIGMA.measured(sigma, n=len(search.data), details=details))
-        error = search.error(sigma) / slope
-        half = float(stdtrit(self.draws - 1, 0.975)) * error
-        known = {"standard_error": error * sigma, "interval": (sigma * math.exp(-half), sigma * math.exp(half))}
-        return Reading(SIGMA.measured(sigma, n=len(search.data), details=details, **(known if error > 0 else {})))
-
-    def _bound(self, model: Differentiable, data: AuditData, seed: int, budget: Budget) -> Reading:
-        reason = _why_not(model, data)
-        if reason:
-            return Reading(BOUND.missing(Outcome.NOT_APPLICABLE, reason))
-        surface = Surface.of(model, data)
-        square, dimension = float(surface.origin.double().square().sum()), surface.origin.numel()
-        choose, check = (_Search(model, data, seed + i, self.draws, "isotropic") for i in (1, 2))
-        best: tuple[float, float, float, float] | None = None
-        for sigma in np.geomspace(1e-3, 1.0, 7).tolist():
-            found = pac_bayes_kl(
-                square,
-                dimension,
-                sigma=sigma,
-                errors=1 - choose.right(sigma),
-                draws=self.draws,
-                n=len(data),
-                delta=self.delta,
-            )
-            best = (found[0], sigma, *found[1:]) if best is None or found[0] < best[0] else best
-        assert best is not None
-        errors = 1 - check.right(best[1])
-        bound, divergence, gibbs = pac_bayes_kl(
-            square, dimension, sigma=best[1], errors=errors, draws=self.draws, n=len(data), delta=self.delta
+    def _sigma(self, noisy: NoisyAnswers, purse: "_Purse") -> Measurement:
+        if noisy.clean <= self.drop:
+            reason = f"an accuracy of {noisy.clean:.3g} has no {self.drop:g} to lose"
+            return SIGMA.missing(Outcome.NOT_APPLICABLE, reason)
+        other = "isotropic" if self.scale == "magnitude" else "magnitude"
+        first, second = (
+            _search(_Drops(noisy, self.draws, relative=kind == "magnitude"), self, purse)
+            for kind in (self.scale, other)
         )
+        details = first.details | {f"sigma_{other}": second.sigma if second.sigma is not None else second.reason}
+        if second.interval is not None:
+            details |= {f"sigma_{other}_low": second.interval[0], f"sigma_{other}_high": second.interval[1]}
+        details |= {"scale": self.scale, "accuracy": noisy.clean, "draws": self.draws}
+        if first.sigma is None:
+            return SIGMA.missing(first.outcome, first.reason, first.advice).model_copy(update={"details": details})
+        return SIGMA.measured(
+            first.sigma,
+            bound=first.bound,
+            standard_error=first.error,
+            interval=first.interval,
+            n=len(noisy.data),
+            details=details,
+        )
+
+    def _bound(self, noisy: NoisyAnswers, purse: "_Purse") -> Measurement:
+        reason = _why_not(noisy, self.parameters)
+        if reason:
+            return BOUND.missing(Outcome.NOT_APPLICABLE, reason)
+        guess, clean = 1 - 1 / noisy.classes, 1 - noisy.clean
+        # Before any draw: what noise that does no harm would prove. It decides which σ are worth trying.
+        hopes = sorted((self._proved(noisy, sigma, clean, self.bound_draws)[0], sigma) for sigma in _TRIED)
+        best, at = hopes[0]
+        if best < guess:
+            best = math.inf
+            for hope, sigma in hopes:
+                if hope >= best or not purse.holds((self.draws + self.bound_draws) / 2):
+                    break
+                errors = 1 - noisy.right(sigma, self.draws, "choose").estimate
+                best, at = min((best, at), (self._proved(noisy, sigma, errors, self.bound_draws)[0], sigma))
+        draws = self.bound_draws if best < guess else self.draws
+        if not purse.holds(draws / 2):
+            return BOUND.missing(Outcome.OVER_BUDGET, f"{draws} draws take {draws / 2:g} passes", _MORE)
+        # Draws of their own: those that chose σ would flatter it.
+        errors = 1 - noisy.right(at, draws, "prove").estimate
+        bound, divergence, limit = self._proved(noisy, at, errors, draws)
         details: dict[str, float | str | None] = {
-            "prior": "N(0, λ²I), λ from a grid",
-            "sigma": best[1],
-            "kl": divergence,
-            "gibbs_error": errors,
-            "gibbs_error_limit": gibbs,
+            "statement": "expected 0–1 error of a network drawn from N(θ, σ²I)",
+            "prior": "N(0, λ²I), λ from a grid fixed beforehand",
             "delta": self.delta,
-            "vacuous": str(bound >= 1 - 1 / _classes(model, data)),
+            "sigma": at,
+            "kl": divergence,
+            "parameters": noisy.surface.origin.numel(),
+            "gibbs_error": errors,
+            "gibbs_error_limit": limit,
+            "draws": draws,
+            "vacuous": str(bound >= guess),
         }
-        measured = BOUND.measured(bound, bound="upper", n=len(data), confidence=1 - self.delta, details=details)
-        return Reading(measured)
+        return BOUND.measured(bound, bound="upper", n=len(noisy.data), confidence=1 - self.delta, details=details)
+
+    def _proved(self, noisy: NoisyAnswers, sigma: float, errors: float, draws: int) -> tuple[float, float, float]:
+        """Bound, KL and the limit of the noisy error, for so many draws.
+
+        The draws of the runs are independent, and weigh 1 / draws times their share of the examples. For such a mean p̂
+        of numbers in [0, 1] Chernoff's N kl(p̂ ‖ p) holds with N = 1 / the largest weight: the logarithm of a moment
+        generating function is convex in the weight and vanishes at 0, so that the largest weight stands for all.
+        """
+        return pac_bayes_kl(
+            noisy.square,
+            noisy.surface.origin.numel(),
+            sigma=sigma,
+            errors=errors,
+            draws=int(draws / max(noisy.shares)),
+            n=len(noisy.data),
+            delta=self.delta,
+        )
 
 
-class _Search:
-    """Mean drop of correctness under noise, with the same draws at every size of it."""
+@dataclass(frozen=True)
+class _Found:
+    """What a search for σ came to."""
 
-    def __init__(
-        self, model: Differentiable, data: AuditData, seed: int, draws: int, scale: Literal["magnitude", "isotropic"]
-    ) -> None:
-        assert data.targets is not None
-        self.model, self.data, self._targets = model, data, data.targets
-        self._seed, self._draws, self._scale = seed, draws, scale
-        self._weights = model.weights()
-        self._clean = float(correctness(model.task, model.predict(data.inputs), data.targets).mean())
-        self._known: dict[float, NDArray[np.float64]] = {}
+    sigma: float | None
+    outcome: Outcome = Outcome.MEASURED
+    bound: Literal["estimate", "lower"] = "estimate"
+    error: float | None = None
+    interval: tuple[float, float] | None = None
+    reason: str = ""
+    advice: str | None = None
+    details: dict[str, float | str | None] = field(default_factory=dict)
 
-    def mean(self, sigma: float) -> float:
+
+class _Drops:
+    """The expected drop of correctness as a function of σ, remembered."""
+
+    def __init__(self, noisy: NoisyAnswers, draws: int, *, relative: bool) -> None:
+        self.noisy, self.draws, self.relative = noisy, draws, relative
+        rms = math.sqrt(noisy.square / noisy.surface.origin.numel())
+        self.unit = 1.0 if relative or rms == 0 else rms
+        self.known: dict[float, TraceEstimate] = {}
+
+    def at(self, sigma: float) -> float:
         """Mean drop over the draws."""
-        return self._clean - float(self._each(sigma).mean())
+        if sigma not in self.known:
+            self.known[sigma] = self.noisy.right(sigma, self.draws, "search", relative=self.relative)
+        return self.noisy.clean - self.known[sigma].estimate
 
-    def right(self, sigma: float) -> float:
-        """Mean correctness over the draws."""
-        return float(self._each(sigma).mean())
+    def bracket(self, target: float, purse: "_Purse") -> tuple[float, float]:
+        """The largest σ that is known to cost no more than the target, or 0, and the smallest that is, or infinity."""
+        low, high, sigma = 0.0, math.inf, _START * self.unit
+        while purse.holds(self.draws / 2):
+            if self.at(sigma) <= target:
+                low, step = sigma, min(sigma * _FACTOR, _LARGEST * self.unit)
+            else:
+                high, step = sigma, max(sigma / _FACTOR, _SMALLEST * self.unit)
+            if step == sigma or (low > 0 and high < math.inf):
+                break
+            sigma = step
+        return low, high
 
-    def error(self, sigma: float) -> float:
-        """Its standard error over the draws."""
-        return float(self._each(sigma).std(ddof=1) / math.sqrt(self._draws))
+    def halve(self, low: float, high: float, target: float, tolerance: float, purse: "_Purse") -> tuple[float, float]:
+        """A narrower bracket, down to the tolerance or to where the noise of the drop hides on which side σ lies."""
+        while high / low > 1 + tolerance and purse.holds(self.draws / 2):
+            middle = math.sqrt(low * high)
+            drop, error = self.at(middle), self.known[middle].standard_error or 0.0
+            low, high = (middle, high) if drop <= target else (low, middle)
+            if abs(drop - target) < error / 4:
+                break
+        return low, high
 
-    def _each(self, sigma: float) -> NDArray[np.float64]:
-        if sigma not in self._known:
-            found = [self._right(sigma, draw) for draw in range(self._draws)]
-            self._known[sigma] = np.array(found)
-        return self._known[sigma]
-
-    def _right(self, sigma: float, draw: int) -> float:
-        generator = np.random.default_rng([self._seed, 0x9AC, draw])
-        noisy = {}
-        for name, value in self._weights.items():
-            step = sigma * generator.standard_normal(value.shape)
-            whole = np.asarray(value, dtype=np.float64)
-            noisy[name] = (whole + step * (np.abs(whole) if self._scale == "magnitude" else 1.0)).astype(value.dtype)
-        answers = self.model.predict_at(noisy, self.data.inputs)
-        return float(correctness(self.model.task, answers, self._targets).mean())
+    def log_error(self, sigma: float, purse: "_Purse") -> tuple[float, float] | None:
+        """Standard error of ln σ by the delta method, and the half width of its interval; None: unknown."""
+        sides = [sigma / _APART, sigma * _APART]
+        if not purse.holds(self.draws):
+            sides = [max(s for s in self.known if s <= sigma), min(s for s in self.known if s > sigma)]
+        slope = (self.at(sides[1]) - self.at(sides[0])) / math.log(sides[1] / sides[0])
+        nearest = self.known[min(self.known, key=lambda s: abs(math.log(s / sigma)))]
+        if slope <= 0 or not nearest.standard_error:
+            return None
+        error = nearest.standard_error / slope
+        return error, float(stdtrit(nearest.degrees_of_freedom, 0.975)) * error
 
 
-_MORE = "raise budget.passes"
+def _search(drops: _Drops, probe: PacBayes, purse: "_Purse") -> _Found:
+    """Where the drop reaches what is accepted."""
+    target = probe.drop
+    low, high = drops.bracket(target, purse)
+    if low == 0 and high > _SMALLEST * drops.unit:
+        return _Found(None, Outcome.OVER_BUDGET, reason="the budget ended before a σ was found", advice=_MORE)
+    if low == 0:
+        reason = f"accuracy falls by {drops.at(high):.3g} already under noise of {high:.3g}"
+        return _Found(None, Outcome.NOT_CONVERGED, reason=reason, advice="the weights bear no noise at all")
+    if high == math.inf:
+        details: dict[str, float | str | None] = {"drop": drops.at(low), "converged": "False"}
+        return _Found(low, bound="lower", details=details)
+    low, high = drops.halve(low, high, target, probe.tolerance, purse)
+    fell, falls = drops.at(low), drops.at(high)
+    sigma = low * (high / low) ** ((target - fell) / (falls - fell))
+    known = drops.log_error(sigma, purse)
+    converged = high / low <= 1 + probe.tolerance or (known is not None and math.log(high / low) < 2 * known[1])
+    details = {"drop_below": fell, "drop_above": falls, "evaluations": len(drops.known), "converged": str(converged)}
+    if known is None:
+        return _Found(sigma, interval=(low, high), details=details)
+    ends = sigma * math.exp(-known[1]), sigma * math.exp(known[1])
+    interval = ends if converged else (min(low, ends[0]), max(high, ends[1]))
+    return _Found(sigma, error=known[0] * sigma, interval=interval, details=details)
 
 
-def _why_not(model: Differentiable, data: AuditData) -> str:
+class _Purse:
+    """What is left of a budget after what went through the model since."""
+
+    def __init__(self, model: Differentiable, budget: Budget, n: int) -> None:
+        self._model, self._budget, self._n = model, budget, n
+        self._before, self._began = copy(model.meter), time.monotonic()
+
+    def holds(self, passes: float) -> bool:
+        """Whether there is room for so many more."""
+        spent = self._model.meter.cost(self._before, self._n).passes
+        return spent + passes <= self._budget.passes and time.monotonic() - self._began < self._budget.seconds
+
+
+def _why_not(noisy: NoisyAnswers, parameters: Sequence[str]) -> str:
     """Why the bound's conditions do not hold; empty where they do."""
-    if model.task not in ("multiclass", "binary") or data.targets is None or data.targets.ndim > 1:
+    data, surface = noisy.data, noisy.surface
+    if noisy.model.task not in ("multiclass", "binary") or data.targets is None or data.targets.ndim > 1:
         return "the bound is about the share of wrong classes"
-    surface = Surface.of(model, data)
+    if data.role != "train":
+        return f"{data.role} examples: on what the model never saw, the interval of validation_accuracy says more"
+    if len(surface.names) < len(noisy.model.parameters):
+        return f"only parameters like {', '.join(parameters)} are disturbed: the others were learned and have no prior"
     uses = Pass(surface, next(surface.batches(0, min(2, len(data))))).uses
     if any("mean" in use.options for use in uses):
-        return "the statistics of batch norm are learned from the data and have no prior"
+        return "the statistics of batch norm were learned from the examples and have no prior"
     return ""
-
-
-def _classes(model: Differentiable, data: AuditData) -> int:
-    return int(model.predict(data.inputs[:1]).shape[-1])
