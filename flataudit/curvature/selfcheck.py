@@ -20,7 +20,7 @@ from flataudit.errors import ModelError
 __all__ = ["SelfCheck", "self_check"]
 
 EXAMPLES = 16
-"""At most, and a 64th of the data: on a large network and little data the check must not be the audit."""
+"""At most, and no more than a 64th of the data, or two: the check must not become the audit."""
 STEPS = (2e-3, 1e-3, 3e-4, 1e-4, 5e-5, 2.5e-5)
 """Lengths of a step in units of ‖θ‖; each is compared with the one before."""
 DIRECTIONS = 3
@@ -54,14 +54,9 @@ def self_check(model: Differentiable, data: AuditData) -> SelfCheck:
     exact = model.precise()
     if exact is None:
         return SelfCheck(0.0, None, "unchecked: the model cannot be had in float64")
-    few = AuditData(
-        data.name,
-        data.role,
-        data.inputs[:EXAMPLES],
-        None if data.targets is None else data.targets[:EXAMPLES],
-        None,
-        "",
-    )
+    n = min(EXAMPLES, max(2, len(data) // 64))
+    targets = None if data.targets is None else data.targets[:n]
+    few = AuditData(data.name, data.role, data.inputs[:n], targets, None, "")
     try:
         found = _checked(Objective(exact, few))
     except ModelError:

@@ -60,6 +60,12 @@ class Surface(Objective):
         """
         return self.remember("self-check", lambda: self_check(self.model, self.data))
 
+    @property
+    def second_derivatives(self) -> str:
+        """What is known of them, in words: none were taken, they agree with the loss, or could not be checked."""
+        known = self._known.get("self-check")
+        return "none taken" if known is None else cast("SelfCheck", known[0]).told
+
     def loss_here(self) -> float:
         """L at the model's own parameters."""
         return self.slope_here()[0]

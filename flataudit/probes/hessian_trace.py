@@ -60,20 +60,25 @@ class HessianTrace(Record):
         if known is None:
             half = allowed.model_copy(update={"passes": allowed.passes / 2})
             known = gauss_newton(surface, seed, relative_error=self.relative_error, budget=half)
-        slope = float(surface.slope_here()[1].norm())
+        told: dict[str, float | str] = {
+            "gradient_norm": float(surface.slope_here()[1].norm()),
+            "second_derivatives": surface.second_derivatives,
+        }
         return [
-            _reading(TRACE, found.trace if found else None, found.method if found else "", slope, len(data)),
-            _reading(GAUSS_NEWTON, known.trace if known else None, known.method if known else "", slope, len(data)),
+            _reading(TRACE, found.trace if found else None, found.method if found else "", told, len(data)),
+            _reading(GAUSS_NEWTON, known.trace if known else None, known.method if known else "", told, len(data)),
         ]
 
 
-def _reading(metric: Metric, found: TraceEstimate | None, method: str, slope: float, n: int) -> Reading:
+def _reading(
+    metric: Metric, found: TraceEstimate | None, method: str, told: Mapping[str, float | str], n: int
+) -> Reading:
     if found is None:
         return Reading(metric.missing(Outcome.OVER_BUDGET, "the budget has no room for it", "raise budget.passes"))
     details: dict[str, float | str | None] = {
         "method": method,
         "stopped": found.stopped,
-        "gradient_norm": slope,
+        **told,
         **{f"layer {name}": share for name, share in _by_layer(found.by_parameter).items()},
     }
     if found.standard_error != 0:

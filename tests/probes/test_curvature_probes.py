@@ -1,11 +1,8 @@
 """The probes of curvature and of the weights: numbers, bounds, outcomes, and no trace left behind."""
 
-import importlib.util
 import random
-import sys
-from pathlib import Path
-from types import ModuleType
 
+import networks
 import numpy as np
 import pytest
 import torch
@@ -20,19 +17,6 @@ from flataudit.probes.landscape import Landscape
 from flataudit.probes.sharpness import Sharpness
 from flataudit.probes.spectrum import Spectrum
 from flataudit.probes.weight_noise import WeightNoise
-
-
-def _networks() -> ModuleType:
-    """The small networks of the curvature tests."""
-    file = Path(__file__).parents[1] / "curvature" / "networks.py"
-    spec = importlib.util.spec_from_file_location("networks", file)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules.setdefault("networks", importlib.util.module_from_spec(spec))
-    spec.loader.exec_module(module)
-    return module
-
-
-networks = _networks()
 
 
 def test_trace_and_lambda_max_through_the_front_door() -> None:

@@ -1,10 +1,6 @@
 """The probe of description lengths on weights whose shortest code is known."""
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
+import networks
 import numpy as np
 import pytest
 import torch
@@ -16,19 +12,6 @@ from flataudit.data.examples import checked
 from flataudit.evidence import Outcome
 from flataudit.probes.description_length import DescriptionLength
 from flataudit.testing import check_probe
-
-
-def _networks() -> ModuleType:
-    """The small networks of the curvature tests."""
-    file = Path(__file__).parents[1] / "curvature" / "networks.py"
-    spec = importlib.util.spec_from_file_location("networks", file)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules.setdefault("networks", importlib.util.module_from_spec(spec))
-    spec.loader.exec_module(module)
-    return module
-
-
-networks = _networks()
 
 
 def linear(weights: list[list[float]]) -> tuple[object, AuditData]:

@@ -1,10 +1,6 @@
 """The probe of geometric complexity: linear maps, tokens, temperatures, and its interval."""
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
+import networks
 import numpy as np
 import pytest
 import torch
@@ -17,19 +13,6 @@ from flataudit.evidence import Measurement, Outcome
 from flataudit.probes.geometric_complexity import GeometricComplexity
 from flataudit.probes.input_gradient import InputGradient
 from flataudit.testing import check_probe
-
-
-def _networks() -> ModuleType:
-    """The small networks of the curvature tests."""
-    file = Path(__file__).parents[1] / "curvature" / "networks.py"
-    spec = importlib.util.spec_from_file_location("networks", file)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules.setdefault("networks", importlib.util.module_from_spec(spec))
-    spec.loader.exec_module(module)
-    return module
-
-
-networks = _networks()
 
 
 def measured(probe: GeometricComplexity, network: object, data: AuditData, seed: int = 0) -> Measurement:

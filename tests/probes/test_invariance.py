@@ -1,10 +1,6 @@
 """The self-test of a candidate: raw measures move, relative ones stand still, and what cannot be tried says so."""
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
+import networks
 import torch
 from torch import nn
 
@@ -12,19 +8,6 @@ from flataudit.backends.torch_model import TorchModel
 from flataudit.contracts import Budget
 from flataudit.evidence import Outcome
 from flataudit.probes.invariance import Invariance
-
-
-def _networks() -> ModuleType:
-    """The small networks of the curvature tests."""
-    file = Path(__file__).parents[1] / "curvature" / "networks.py"
-    spec = importlib.util.spec_from_file_location("networks", file)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules.setdefault("networks", importlib.util.module_from_spec(spec))
-    spec.loader.exec_module(module)
-    return module
-
-
-networks = _networks()
 
 
 def readings(model) -> dict:

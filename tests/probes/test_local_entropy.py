@@ -1,10 +1,6 @@
 """The probe of local entropy: a number with its error, its direction, and what it says when chains do not mix."""
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
+import networks
 import numpy as np
 import pytest
 import torch
@@ -16,19 +12,6 @@ from flataudit.errors import ModelError
 from flataudit.evidence import Measurement, Outcome
 from flataudit.probes.local_entropy import LocalEntropy
 from flataudit.testing import check_probe
-
-
-def _networks() -> ModuleType:
-    """The small networks of the curvature tests."""
-    file = Path(__file__).parents[1] / "curvature" / "networks.py"
-    spec = importlib.util.spec_from_file_location("networks", file)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules.setdefault("networks", importlib.util.module_from_spec(spec))
-    spec.loader.exec_module(module)
-    return module
-
-
-networks = _networks()
 
 
 def measured(probe: LocalEntropy, network: object, seed: int = 0, **budget: float) -> Measurement:

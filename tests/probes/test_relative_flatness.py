@@ -1,10 +1,6 @@
 """Relative measures against dense Hessians, and standing still where the plain trace does not."""
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
+import networks
 import numpy as np
 import pytest
 import torch
@@ -17,19 +13,6 @@ from flataudit.curvature.surface import Surface
 from flataudit.curvature.trace import hessian_trace
 from flataudit.evidence import Outcome
 from flataudit.probes.relative_flatness import RelativeFlatness
-
-
-def _networks() -> ModuleType:
-    """The small networks of the curvature tests."""
-    file = Path(__file__).parents[1] / "curvature" / "networks.py"
-    spec = importlib.util.spec_from_file_location("networks", file)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules.setdefault("networks", importlib.util.module_from_spec(spec))
-    spec.loader.exec_module(module)
-    return module
-
-
-networks = _networks()
 
 
 def dense_relative(hessian: np.ndarray, weight: np.ndarray, start: int) -> float:

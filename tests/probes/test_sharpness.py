@@ -1,10 +1,6 @@
 """The sharpness probe: closed forms, several radii, and every way in which a number is missing."""
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
+import networks
 import numpy as np
 import pytest
 import torch
@@ -20,19 +16,6 @@ from flataudit.testing import check_probe
 
 KINDS = {"sharpness_l2": "unit", "sharpness_adaptive": "element", "sharpness_filter": "filter"}
 PLENTY = Budget(passes=1e5)
-
-
-def _networks() -> ModuleType:
-    """The small networks of the curvature tests."""
-    file = Path(__file__).parents[1] / "curvature" / "networks.py"
-    spec = importlib.util.spec_from_file_location("networks", file)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules.setdefault("networks", importlib.util.module_from_spec(spec))
-    spec.loader.exec_module(module)
-    return module
-
-
-networks = _networks()
 
 
 def measured(probe: Sharpness, network: object, data: object, budget: Budget = PLENTY) -> dict[str, Measurement]:

@@ -1,11 +1,8 @@
 """The probe of the whole spectrum: sums, errors, arrays, outcomes, and what it shares with the spectrum's ends."""
 
-import importlib.util
-import sys
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 
+import networks
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -16,18 +13,6 @@ from flataudit.evidence import Outcome
 from flataudit.probes.spectral_density import SpectralDensity
 from flataudit.probes.spectrum import Spectrum
 
-
-def _networks() -> ModuleType:
-    """The small networks of the curvature tests."""
-    file = Path(__file__).parents[1] / "curvature" / "networks.py"
-    spec = importlib.util.spec_from_file_location("networks", file)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules.setdefault("networks", importlib.util.module_from_spec(spec))
-    spec.loader.exec_module(module)
-    return module
-
-
-networks = _networks()
 SMALL = SpectralDensity(outlier_steps=15, vectors=6, steps=10)
 
 

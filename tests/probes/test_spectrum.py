@@ -1,12 +1,9 @@
 """The probe of the spectrum's ends: numbers, bounds, outcomes, sharing, and what it says of the parameters."""
 
-import importlib.util
-import sys
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 from typing import cast
 
+import networks
 import numpy as np
 import pytest
 import torch
@@ -20,19 +17,6 @@ from flataudit.evidence import Measurement, Outcome
 from flataudit.probes.spectral_density import SpectralDensity
 from flataudit.probes.spectrum import Spectrum
 from flataudit.testing import check_probe
-
-
-def _networks() -> ModuleType:
-    """The small networks of the curvature tests."""
-    file = Path(__file__).parents[1] / "curvature" / "networks.py"
-    spec = importlib.util.spec_from_file_location("networks", file)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules.setdefault("networks", importlib.util.module_from_spec(spec))
-    spec.loader.exec_module(module)
-    return module
-
-
-networks = _networks()
 
 
 class Quadratic(nn.Module):
