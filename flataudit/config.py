@@ -171,6 +171,12 @@ class AuditConfig(Record):
             )
         return self
 
+    @model_validator(mode="after")
+    def _loss_fits_the_task(self) -> Self:
+        if self.loss is not None and not self.loss.fits(self.task):
+            raise ValueError(f"expected a loss of a {self.task} model, got {self.loss.use}; correct loss.use or task")
+        return self
+
     def plan(self) -> AuditPlan:
         """The part that the audit itself needs."""
         return AuditPlan(

@@ -7,9 +7,9 @@ A plugin is a class named in an entry-point group (`flataudit.plugins` lists the
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, Self, runtime_checkable
 
-from pydantic import Field, JsonValue, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, JsonValue, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from flataudit.decision import Comparison
 from flataudit.evidence import Array, Candidate, Cost, Examined, Measurement, Metric, Record
@@ -86,6 +86,30 @@ class LossSpec(Record):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     delta: PositiveFloat = 1.0
     """Where Huber's loss turns from squared to absolute."""
+
+    _PARAMETERS: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "cross_entropy": ("label_weights", "ignore_index", "label_smoothing"),
+        "binary_cross_entropy": ("label_weights", "label_smoothing"),
+        "mse": (),
+        "huber": ("delta",),
+    }
+    _TASKS: ClassVar[Mapping[str, tuple[Task, ...]]] = {
+        "cross_entropy": ("multiclass", "binary"),
+        "binary_cross_entropy": ("multilabel",),
+        "mse": ("regression",),
+        "huber": ("regression",),
+    }
+
+    @model_validator(mode="after")
+    def _has_its_parameters(self) -> Self:
+        known = self._PARAMETERS[self.use]
+        for name in sorted(self.model_fields_set - {"use", *known}):
+            raise ValueError(f"expected parameters of {self.use} ({', '.join(known) or 'none'}), got {name}; remove it")
+        return self
+
+    def fits(self, task: Task) -> bool:
+        """Whether models of a task are trained with it."""
+        return task in self._TASKS[self.use]
 
 
 class Budget(Record):

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 import flataudit
@@ -310,5 +311,7 @@ def test_a_declared_loss_is_the_one_that_is_differentiated() -> None:
     ]
     assert traces[0]["hessian_trace"].estimate != pytest.approx(traces[1]["hessian_trace"].estimate, rel=1e-3)
     assert traces[0].protocol.digest != traces[1].protocol.digest
-    with pytest.raises(ConfigurationError, match=r"loss\.delta"):
-        flataudit.measure(module, INPUTS, LABELS, loss=LossSpec(use="cross_entropy", delta=2.0))
+    with pytest.raises(ValidationError, match="parameters of cross_entropy"):
+        LossSpec(use="cross_entropy", delta=2.0)
+    with pytest.raises(ConfigurationError, match="a loss of a multiclass model"):
+        flataudit.measure(module, INPUTS, LABELS, loss=LossSpec(use="huber"))

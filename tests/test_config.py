@@ -122,3 +122,12 @@ def test_a_regression_names_its_own_metric() -> None:
     assert "validation_r2" in refused(MINIMAL + "task: regression\n")
     policy = "policy: {non_inferiority: {metric: validation_r2, margin: 0.01}}\n"
     assert parse_config(MINIMAL + "task: regression\n" + policy).task == "regression"
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [("{use: cross_entropy, delta: 2}", "got delta"), ("{use: huber}", "a loss of a multiclass model")],
+)
+def test_a_loss_that_cannot_be_is_an_error_of_the_file(loss: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        parse_config(f"model: m\nloss: {loss}\ndata: {{validation: {{use: npz, path: v.npz}}}}\n")

@@ -61,5 +61,5 @@ def test_mistakes_are_told() -> None:
         CrossEntropy((1.0, 2.0)).mean(LOGITS, CLASSES)
     with pytest.raises(ModelError, match="shape of the outputs"):
         SquaredError().mean(LOGITS, CLASSES.double())
-    with pytest.raises(ConfigurationError, match="cross_entropy"):
+    with pytest.raises(ConfigurationError, match="multiclass"):
         make_loss(LossSpec(use="mse"), "multiclass")
