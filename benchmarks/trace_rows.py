@@ -1,10 +1,12 @@
 """Rows of the trace: four networks, each library at a true relative standard error of 1 %."""
 
+import itertools
 import math
 import statistics
 from collections.abc import Callable
 
 from clock import fb, taken, turns
+from engine import Engine
 from ours import measured, probe
 from peers import Curvlinops, Eigenthings, Peer, PyHessian, fastest, seeded
 from pilots import hutchinson_vectors, sketch_products
@@ -33,7 +35,9 @@ def _rows(net: Subject, repeats: int) -> list[Row]:
 
     with seeded(0):
         running = [_Running(kind, net) for kind in (PyHessian, Curvlinops, Eigenthings)]
-        timed = turns({"fb": fb(net), "ours": ours} | {one.kind.name: one.turn for one in running}, repeats)
+        engine = Engine(net)
+        mine = {"fb": fb(net), "ours": ours, "engine": lambda: engine.trace(0)}
+        timed = turns(mine | {one.kind.name: one.turn for one in running}, repeats)
         for one in running:
             one.close()
     missed = math.sqrt(statistics.fmean((e / known.trace - 1) ** 2 for e, _ in estimates))
@@ -41,12 +45,13 @@ def _rows(net: Subject, repeats: int) -> list[Row]:
     rows = []
     for one in running:
         each = timed[one.kind.name].median / one.vectors
-        for method, count in _counts(net, one.kind, needed):
+        ways = ("ours", "engine") if one.kind is PyHessian else ("ours",)
+        for way, (method, count) in itertools.product(ways, _counts(net, one.kind, needed)):
             rows.append(
                 Row(
-                    what=f"trace, {net.title}",
+                    what=f"trace{', engine alone' if way == 'engine' else ''}, {net.title}",
                     peer=f"{one.kind.name} {method}",
-                    ours_seconds=timed["ours"].median,
+                    ours_seconds=timed[way].median,
                     peer_seconds=one.set_up + each * count,
                     fb_seconds=timed["fb"].median,
                     ours_error=f"{100 * stated:.2g} % stated, {100 * missed:.2g} % RMS",

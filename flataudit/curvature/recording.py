@@ -87,6 +87,8 @@ class Recorder(TorchFunctionMode):
         """Parameters that such an operation depends on: in no others can the outputs be curved."""
         self.opaque: set[str] = set()
         """Parameters that entered in no known way."""
+        self.statistics = False
+        """A norm used statistics that training had gathered: a learned state that is in no parameter."""
         self._names = {id(leaf): name for name, leaf in leaves.items() if leaf.requires_grad}
         self._opened: set[object] = set()
         self._visited: set[object] = set()
@@ -115,6 +117,8 @@ class Recorder(TorchFunctionMode):
         direct = [self._names[id(t)] for t in tensors if id(t) in self._names]
         depending = [t for t in tensors if t.requires_grad and id(t) not in self._names]
         out = func(*args, **given)
+        if name in _NORMS and _arguments(args, given, "input", "weight", "bias", "running_mean")[3] is not None:
+            self.statistics = True
         if isinstance(out, Tensor | tuple | list) and any(t.requires_grad for t in _tensors(out)):
             if name in _QUOTIENTS and any(t.requires_grad for t in _tensors(_denominator(name, args))):
                 self._curve(name, depending, direct)
@@ -279,6 +283,9 @@ _READERS: Mapping[str, _Reader] = {
     **dict.fromkeys(("expand", "expand_as", "broadcast_to"), _expand),
     **dict.fromkeys(("mul", "rmul", "imul"), _product),
 }
+
+
+_NORMS = ("batch_norm", "instance_norm")
 
 
 def _denominator(name: str, args: Sequence[Any]) -> Sequence[Any]:

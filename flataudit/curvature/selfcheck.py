@@ -4,7 +4,7 @@ Automatic differentiation is exact where every operation's derivative is. A few 
 (`torch._weight_norm` was), and a candidate may bring operations of its own. So the curvature vᵀHv along one random
 direction is compared, in float64 and on a few examples, with (L(θ + hv) + L(θ − hv) − 2L(θ)) / h². A network with
 kinks has none within a step that is short enough; where the differences of two steps disagree, a kink or rounding is
-between them and a shorter pair is tried. What cannot be decided is said to be unchecked, never to be right.
+between them and another pair is tried. What cannot be decided is said to be unchecked, never to be right.
 """
 
 import math
@@ -21,8 +21,9 @@ __all__ = ["SelfCheck", "self_check"]
 
 EXAMPLES = 16
 """At most, and no more than a 64th of the data, or two: the check must not become the audit."""
-STEPS = (2e-3, 1e-3, 3e-4, 1e-4, 5e-5, 2.5e-5)
-"""Lengths of a step in units of ‖θ‖; each is compared with the one before."""
+STEPS = (5e-5, 2.5e-5, 1e-5, 1e-4, 3e-4, 1e-3, 2e-3)
+"""Lengths of a step in units of ‖θ‖; each is compared with the one before: short ones first, which few kinks are
+within, and longer ones for a curvature that rounding hides."""
 DIRECTIONS = 3
 """Random directions: an error in a small part of the network is a small part of any one curvature. Large networks
 have one, since each is as long as the parameters and in float64."""

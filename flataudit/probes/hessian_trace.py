@@ -3,13 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from flataudit.contracts import AuditData, Budget, Differentiable, Reading, Role
 from flataudit.curvature.gauss_newton import gauss_newton
+from flataudit.curvature.hessian import Hessian
 from flataudit.curvature.hutchinson import TraceEstimate
+from flataudit.curvature.randomness import generator
 from flataudit.curvature.surface import Surface
 from flataudit.curvature.trace import hessian_trace
+from flataudit.curvature.xtrace import xtrace
 from flataudit.evidence import Metric, Outcome, Record
 
 __all__ = ["HessianTrace"]
@@ -48,6 +51,8 @@ class HessianTrace(Record):
     """Stop when the standard error falls below this share of the estimate."""
     max_matvecs: PositiveInt = 64
     """Most Hessian-vector products over all the data."""
+    cross_check: int = Field(0, ge=0)
+    """Products for a second opinion by XTrace, which knows nothing of the structure; 4 at least, 0: none."""
     parameters: tuple[str, ...] = ("*",)
     """Patterns of the parameters that count: names, or ``last:2`` for the last two layers."""
 
@@ -64,6 +69,8 @@ class HessianTrace(Record):
             "gradient_norm": float(surface.slope_here()[1].norm()),
             "second_derivatives": surface.second_derivatives,
         }
+        if found is not None and self.cross_check:
+            told |= _second_opinion(surface, found.trace, max(4, self.cross_check), seed)
         return [
             _reading(TRACE, found.trace if found else None, found.method if found else "", told, len(data)),
             _reading(GAUSS_NEWTON, known.trace if known else None, known.method if known else "", told, len(data)),
@@ -87,6 +94,20 @@ def _reading(
         found.estimate, standard_error=found.standard_error, interval=found.interval, n=n, details=details
     )
     return Reading(measured)
+
+
+def _second_opinion(surface: Surface, found: TraceEstimate, products: int, seed: int) -> dict[str, float | str]:
+    """XTrace beside the trace; they differ where they are farther apart than both errors, XTrace's doubled, explain."""
+    source, like = generator(seed, "xtrace"), surface.origin
+    other = xtrace(Hessian(surface), len(like), num_matvecs=products, source=source, like=like)
+    apart = abs(other.estimate - found.estimate)
+    allowed = 4 * ((2 * other.standard_error) ** 2 + (found.standard_error or 0.0) ** 2) ** 0.5
+    rounding = 1e-4 * abs(found.estimate)
+    return {
+        "xtrace": other.estimate,
+        "xtrace_standard_error": other.standard_error,
+        "xtrace_says": "agrees" if apart <= allowed + rounding else "differs",
+    }
 
 
 def _by_layer(shares: Mapping[str, float]) -> Mapping[str, float]:

@@ -284,7 +284,6 @@ def _why_not(noisy: NoisyAnswers, parameters: Sequence[str]) -> str:
         return f"{data.role} examples: on what the model never saw, the interval of validation_accuracy says more"
     if len(surface.names) < len(noisy.model.parameters):
         return f"only parameters like {', '.join(parameters)} are disturbed: the others were learned and have no prior"
-    uses = Pass(surface, next(surface.batches(0, min(2, len(data))))).uses
-    if any("mean" in use.options for use in uses):
+    if Pass(surface, next(surface.batches(0, min(2, len(data))))).recorder.statistics:
         return "the statistics of batch norm were learned from the examples and have no prior"
     return ""

@@ -6,7 +6,7 @@ from typing import ClassVar
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from flataudit.contracts import AuditData, Budget, Differentiable, Reading, Role
-from flataudit.curvature.extremes import End, Extreme, Extremes, extreme_eigenvalues
+from flataudit.curvature.extremes import End, Extreme, Extremes, Proof, extreme_eigenvalues
 from flataudit.curvature.lanczos import SharedRun, Tridiagonal, steps_within
 from flataudit.curvature.stationarity import stationarity
 from flataudit.curvature.surface import Surface
@@ -67,6 +67,10 @@ class Spectrum(Record):
     """λ_min is known when its interval is no wider than this share of the largest eigenvalue in magnitude."""
     ends: tuple[End, ...] = Field(("largest", "smallest"), min_length=1)
     """The ends that the run goes on for; the other is measured if it happens to converge."""
+    proof: Proof = "interval"
+    """What ends the run: the interval's width, or (``residual``) an error that is only expected, as other libraries do.
+
+    The interval is printed in any case, as wide as the steps make it."""
     max_steps: PositiveInt = 40
     """Most Hessian-vector products over all the data."""
     floor: float = Field(1e-3, gt=0, lt=1)
@@ -91,6 +95,7 @@ class Spectrum(Record):
             smallest_error=self.smallest_error,
             max_steps=limit,
             ends=self.ends,
+            proof=self.proof,
             seconds=budget.seconds,
         )
         scale = max(abs(ends.largest.value), abs(ends.smallest.value))
@@ -99,7 +104,7 @@ class Spectrum(Record):
         found = [
             _end(LAMBDA_MAX, ends.largest, ends, told, bound="lower"),
             _end(LAMBDA_MIN, ends.smallest, ends, told, bound="upper"),
-            _end(SPECTRAL_NORM, _norm(ends, self.relative_error), ends, told, bound="lower"),
+            _end(SPECTRAL_NORM, _norm(ends, self.relative_error, self.proof), ends, told, bound="lower"),
             self._condition(run.to(ends.steps), ends, told),
             _gradient(surface, slope),
         ]
@@ -134,11 +139,12 @@ class Spectrum(Record):
         )
 
 
-def _norm(ends: Extremes, relative_error: float) -> Extreme:
+def _norm(ends: Extremes, relative_error: float, proof: Proof) -> Extreme:
     """The end of the larger magnitude, with the reach of the farther one."""
     larger = max(ends.largest, ends.smallest, key=lambda end: abs(end.value))
     value, limit = abs(larger.value), max(ends.largest.reach, -ends.smallest.reach)
-    close = ends.exhausted or limit - value <= max(relative_error * value, ends.rounding)
+    both = proof == "residual" and ends.largest.converged and ends.smallest.converged
+    close = ends.exhausted or both or limit - value <= max(relative_error * value, ends.rounding)
     return Extreme(value, max(value, limit), larger.residual, close)
 
 

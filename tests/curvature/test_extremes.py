@@ -139,3 +139,13 @@ def test_float32_reaches_at_least_its_rounding() -> None:
     values = doubles([100.0], torch.linspace(0, 1, 300)).float()
     ends = found(values, relative_error=1e-12, smallest_error=1e-12)
     assert ends.largest.converged and 1e-6 < ends.largest.reach - ends.largest.value < 1e-2
+
+
+def test_a_residual_is_expected_to_be_enough_and_its_interval_stays_honest() -> None:
+    """The weaker stop is right within what was asked on networks' spectra, and takes fewer steps."""
+    values = SPECTRA["outliers"].double()
+    for seed in range(100):
+        sure, likely = (found(values, seed, proof=proof) for proof in ("interval", "residual"))
+        assert likely.steps <= sure.steps
+        assert likely.largest.value == pytest.approx(50, rel=0.02) and likely.largest.converged
+        assert likely.largest.reach == pytest.approx(reach(of(values, seed).to(likely.steps), len(values)))

@@ -1,6 +1,7 @@
 """The probes of curvature and of the weights: numbers, bounds, outcomes, and no trace left behind."""
 
 import random
+from dataclasses import replace
 
 import networks
 import numpy as np
@@ -10,8 +11,10 @@ from torch import nn
 
 import flataudit
 from flataudit.contracts import Budget
+from flataudit.curvature.surface import Surface
+from flataudit.curvature.trace import hessian_trace
 from flataudit.evidence import Outcome
-from flataudit.probes.hessian_trace import HessianTrace
+from flataudit.probes.hessian_trace import HessianTrace, _second_opinion
 from flataudit.probes.input_gradient import InputGradient
 from flataudit.probes.landscape import Landscape
 from flataudit.probes.sharpness import Sharpness
@@ -38,6 +41,22 @@ def test_an_unconverged_spectrum_is_an_outcome_with_advice() -> None:
         networks.Network(networks.tanh_mlp()), networks.examples(), 0, Budget()
     )
     assert found[0].measurement.outcome is Outcome.NOT_CONVERGED and "raise max_steps" in found[0].measurement.advice
+
+
+def test_a_second_opinion_on_the_trace() -> None:
+    """XTrace knows no structure: it agrees with a right trace, and says so of a wrong one."""
+    data = networks.examples()
+    for make in (networks.relu_mlp, networks.tanh_mlp):
+        network = networks.Network(make())
+        (found, _) = HessianTrace(cross_check=40).measure(network, data, 0, Budget())
+        told = found.measurement.details
+        assert told["xtrace_says"] == "agrees"
+        assert told["xtrace"] == pytest.approx(found.measurement.estimate, rel=0.2)
+        surface = Surface.of(network, data)
+        right = hessian_trace(surface, 0, relative_error=0.01, budget=Budget())
+        assert right is not None
+        wrong = replace(right.trace, estimate=4 * right.trace.estimate)
+        assert _second_opinion(surface, wrong, 40, 0)["xtrace_says"] == "differs"
 
 
 def test_no_budget_no_trace() -> None:

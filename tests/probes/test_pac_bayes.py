@@ -258,9 +258,10 @@ def test_the_bound_is_not_given_where_its_conditions_do_not_hold() -> None:
     assert (
         found.outcome is Outcome.MEASURED and found.bound == "upper" and found.estimate > found.details["gibbs_error"]
     )
-    normed = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2)).double().eval()
-    found = PacBayes().measure(TorchModel(normed, "multiclass"), data, 0, PLENTY)[1].measurement
-    assert found.outcome is Outcome.NOT_APPLICABLE and "batch norm" in found.reason
+    for affine in (True, False):
+        normed = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, affine=affine), nn.ReLU(), nn.Linear(4, 2)).double()
+        found = PacBayes().measure(TorchModel(normed.eval(), "multiclass"), data, 0, PLENTY)[1].measurement
+        assert found.outcome is Outcome.NOT_APPLICABLE and "batch norm" in found.reason
     unseen = checked("validation", "validation", x, y, source="test")
     found = PacBayes().measure(TorchModel(plain, "multiclass"), unseen, 0, PLENTY)[1].measurement
     assert found.outcome is Outcome.NOT_APPLICABLE and "validation_accuracy" in found.reason
