@@ -6,6 +6,7 @@ arguments, so that this file holds the order of things and nothing else.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Literal
 
@@ -30,9 +31,10 @@ from flataudit.contracts import (
 from flataudit.decision import Comparison, Decision, Verdict
 from flataudit.errors import ConfigurationError, ModelError, NotFoundError
 from flataudit.evidence import Array, Candidate, Evidence, Examined, Record
-from flataudit.examination import failed_evidence, load_data, make_probe
+from flataudit.examination import artifact_size, failed_evidence, load_data, make_probe, merged
 from flataudit.judge import decide, limits
 from flataudit.policy import Policy
+from flataudit.reuse import EvidenceStore
 
 __all__ = ["AuditKind", "AuditPlan", "AuditRecord", "DataSummary", "Parts", "run"]
 
@@ -101,6 +103,8 @@ class AuditRecord(Record):
     alarms: tuple[Verdict, ...] = ()
     """Of a scheduled audit: every absolute limit, as the champion meets it today."""
     dry_run: bool = False
+    reused: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    """By candidate: the probes whose numbers were kept from an earlier audit of the same bytes by the same protocol."""
     receipt: Receipt | None = None
     """What the registry did; None before it did, and in a dry run."""
 
@@ -126,6 +130,8 @@ class Parts:
     progress: Progress
     workdir: Path
     """An own, empty folder for the candidates' files."""
+    store: EvidenceStore | None = None
+    """Where evidence is kept; None: everything is measured."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,8 @@ def run(kind: AuditKind, plan: AuditPlan, parts: Parts, occasion: Occasion) -> A
     specs = tuple(spec.model_copy(update={"digest": d.digest}) for spec, d in zip(plan.data, data, strict=True))
     plan = plan.model_copy(update={"data": specs})
     champion, candidates = _candidates(kind, plan, parts.registry)
-    examined = parts.comparer.score(_examine(plan, candidates, parts), plan.policy)
+    found, reused = _examine(plan, candidates, parts)
+    examined = parts.comparer.score(found, plan.policy)
     evidences = tuple(one.evidence for one in examined)
     record = AuditRecord(
         **vars(occasion),
@@ -167,19 +174,44 @@ def run(kind: AuditKind, plan: AuditPlan, parts: Parts, occasion: Occasion) -> A
         data=tuple(_summary(d) for d in data),
         champion=_fetched(champion, evidences),
         evidences=evidences,
+        reused=reused,
     )
     if kind == "gate":
         comparisons = tuple(parts.comparer.compare(examined, plan.policy))
-        decision = decide(plan.policy, evidences, comparisons, champion=champion.label if champion else None)
+        decision = decide(
+            plan.policy,
+            evidences,
+            comparisons,
+            champion=champion.label if champion else None,
+            today=_day(occasion),
+            validation_use=_use(parts.registry, record),
+        )
         record = record.model_copy(update={"comparisons": comparisons, "decision": decision})
     if kind == "audit":
-        record = record.model_copy(update={"alarms": limits(plan.policy, evidences[0])})
+        record = record.model_copy(update={"alarms": limits(plan.policy, evidences[0], today=_day(occasion))})
     files = parts.publish(record, {one.evidence.candidate.label: one.arrays for one in examined})
     if occasion.dry_run:
         return record
     promotes = record.decision is not None and record.decision.decision == "promote"
     receipt = parts.registry.record(record, files, promote=promotes)
     return record.model_copy(update={"receipt": receipt})
+
+
+def _day(occasion: Occasion) -> date:
+    return date.fromisoformat(occasion.created[:10])
+
+
+def _use(registry: Registry, record: AuditRecord) -> int:
+    """Which decision on this validation set it is, by the registry's own account; asking the same again is free."""
+    digest = next(data.digest for data in record.data if data.role == "validation")
+    evidence = {one.candidate.label: one.digest for one in record.evidences}
+    earlier = [entry for entry in registry.history() if entry.validation_digest == digest and entry.validation_use]
+    version = record.champion.version if record.champion else None
+    for entry in earlier:
+        compared = entry.expected.version if entry.expected else None
+        if (entry.policy_digest, dict(entry.evidence), compared) == (record.policy_digest, evidence, version):
+            return entry.validation_use or 1
+    return 1 + max((entry.validation_use or 0 for entry in earlier), default=0)
 
 
 def _candidates(kind: AuditKind, plan: AuditPlan, registry: Registry) -> tuple[Candidate | None, list[Candidate]]:
@@ -192,9 +224,13 @@ def _candidates(kind: AuditKind, plan: AuditPlan, registry: Registry) -> tuple[C
     return champion, found
 
 
-def _examine(plan: AuditPlan, candidates: Sequence[Candidate], parts: Parts) -> list[Examined]:
-    """Fetch all, examine all; what cannot be fetched or examined has evidence that says so."""
-    jobs, failed = [], {}
+Reused = dict[str, tuple[str, ...]]
+
+
+def _examine(plan: AuditPlan, candidates: Sequence[Candidate], parts: Parts) -> tuple[list[Examined], Reused]:
+    """Fetch all, examine what is not known; what cannot be fetched or examined has evidence that says so."""
+    jobs: list[Job] = []
+    done: dict[str, Examined] = {}
     for index, candidate in enumerate(candidates):
         parts.progress(candidate.label, "fetching", 0.0)
         folder = parts.workdir / f"candidate-{index}"
@@ -202,9 +238,41 @@ def _examine(plan: AuditPlan, candidates: Sequence[Candidate], parts: Parts) -> 
         try:
             jobs.append(plan.job(parts.registry.fetch(candidate, folder), folder))
         except ModelError as error:
-            failed[candidate.label] = failed_evidence(plan.job(candidate, folder), str(error), error.remedy)
-    done = dict(zip((job.candidate.label for job in jobs), parts.executor.map(jobs, parts.progress), strict=True))
-    return [(done | failed)[candidate.label] for candidate in candidates]
+            done[candidate.label] = failed_evidence(plan.job(candidate, folder), str(error), error.remedy)
+    found, reused = _examined(jobs, parts)
+    done |= {job.candidate.label: one for job, one in zip(jobs, found, strict=True)}
+    return [done[candidate.label] for candidate in candidates], reused
+
+
+def _examined(jobs: Sequence[Job], parts: Parts) -> tuple[list[Examined], Reused]:
+    """What is kept of each candidate, and what the probes that are left find."""
+    store = parts.store
+    known = [store.kept(job) if store else (None, job.probes) for job in jobs]
+    left = [job.model_copy(update={"probes": todo}) for job, (_, todo) in zip(jobs, known, strict=True) if todo]
+    reused: Reused = {}
+    for job, (_, todo) in zip(jobs, known, strict=True):
+        names = tuple(spec.use for spec in job.probes if spec not in todo)
+        if names:
+            reused[job.candidate.label] = names
+            parts.progress(job.candidate.label, f"{len(names)} of {len(job.probes)} probes known", 0.0)
+    whole = {job.candidate.label: job for job in jobs}
+
+    def finished(job: Job, part: Examined) -> None:
+        if store is not None:
+            store.keep(whole[job.candidate.label], part)
+
+    found = dict(
+        zip((job.candidate.label for job in left), parts.executor.map(left, parts.progress, finished), strict=True)
+    )
+    pairs = zip(jobs, known, strict=True)
+    return [_whole(job, kept, found.get(job.candidate.label)) for job, (kept, _) in pairs], reused
+
+
+def _whole(job: Job, kept: Examined | None, new: Examined | None) -> Examined:
+    parts = [part for part in (kept, new) if part is not None]
+    examined = merged(job, parts) if kept is not None else parts[0]
+    size = artifact_size(Path(job.artifact))
+    return Examined(examined.evidence.with_measurements([size]), examined.arrays)
 
 
 def _fetched(champion: Candidate | None, evidences: Sequence[Evidence]) -> Candidate | None:

@@ -42,6 +42,7 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …")]
 Engine = Annotated[str | None, typer.Option(help="Where probes run: process (isolated) or local (debugging).")]
 Out = Annotated[Path | None, typer.Option(help="New folder for records and reports.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Measure anew what was measured before.")]
 Trust = Annotated[bool | None, typer.Option("--trust", help="Loading may run the candidates' own code (pickles).")]
 
 
@@ -99,6 +100,7 @@ def score(
     device: Device = None,
     engine: Engine = None,
     trust: Trust = None,
+    fresh: Fresh = False,
     out: Out = None,
     dry_run: Annotated[bool, typer.Option(help="Write nothing to the registry.")] = False,
     quiet: Quiet = False,
@@ -113,7 +115,9 @@ def score(
     chosen = commands.with_options(
         chosen, seed=seed, device=device, engine=engine, trust=trust, task=task, outputs=outputs
     )
-    _perform("score", chosen, tracking_uri=tracking_uri, out=out, dry_run=dry_run, quiet=quiet, as_json=as_json)
+    _perform(
+        "score", chosen, tracking_uri=tracking_uri, out=out, dry_run=dry_run, fresh=fresh, quiet=quiet, as_json=as_json
+    )
 
 
 @app.command()
@@ -126,6 +130,7 @@ def gate(
     device: Device = None,
     engine: Engine = None,
     trust: Trust = None,
+    fresh: Fresh = False,
     out: Out = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -136,7 +141,9 @@ def gate(
     chosen = commands.with_options(
         commands.read_config(config), model=model, seed=seed, device=device, engine=engine, trust=trust
     )
-    _perform("gate", chosen, tracking_uri=tracking_uri, out=out, dry_run=dry_run, quiet=quiet, as_json=as_json)
+    _perform(
+        "gate", chosen, tracking_uri=tracking_uri, out=out, dry_run=dry_run, fresh=fresh, quiet=quiet, as_json=as_json
+    )
 
 
 @app.command()
@@ -147,6 +154,7 @@ def audit(
     device: Device = None,
     engine: Engine = None,
     trust: Trust = None,
+    fresh: Fresh = False,
     out: Out = None,
     dry_run: Annotated[bool, typer.Option(help="Write nothing to the registry.")] = False,
     quiet: Quiet = False,
@@ -156,7 +164,9 @@ def audit(
     from flataudit import commands
 
     chosen = commands.with_options(commands.read_config(config), seed=seed, device=device, engine=engine, trust=trust)
-    _perform("audit", chosen, tracking_uri=tracking_uri, out=out, dry_run=dry_run, quiet=quiet, as_json=as_json)
+    _perform(
+        "audit", chosen, tracking_uri=tracking_uri, out=out, dry_run=dry_run, fresh=fresh, quiet=quiet, as_json=as_json
+    )
 
 
 @app.command()

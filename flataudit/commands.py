@@ -20,6 +20,7 @@ from flataudit.config import AuditConfig, Challengers, DataSection, load_config
 from flataudit.contracts import Check, Comparer, Executor, Probe, Progress, Registry, Spec
 from flataudit.errors import ConfigurationError, FlatauditError, ReportError
 from flataudit.evidence import Array, Evidence, Outcome
+from flataudit.reuse import EvidenceStore, store_folder
 
 __all__ = [
     "Performed",
@@ -111,9 +112,10 @@ def perform(
     progress: Progress,
     tracking_uri: str | None = None,
     dry_run: bool = False,
+    fresh: bool = False,
     out: Path | None = None,
 ) -> Performed:
-    """Run one audit by its configuration."""
+    """Run one audit by its configuration; ``fresh``: nothing that was measured before is used."""
     now = datetime.now(UTC)
     occasion = Occasion(
         id=f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}",
@@ -139,6 +141,7 @@ def perform(
             publish=publish,
             progress=progress,
             workdir=Path(scratch),
+            store=_store(config, fresh),
         )
         return Performed(run(kind, config.plan(), parts, occasion), folder)
 
@@ -148,8 +151,8 @@ def exit_code(record: AuditRecord) -> int:
     if record.decision is not None:
         return _DECISIONS[record.decision.decision]
     if record.kind == "audit":
-        words = {verdict.verdict for verdict in record.alarms}
-        return 1 if "fail" in words else 0 if words == {"pass"} else 3
+        words = {verdict.word for verdict in record.alarms}
+        return 1 if "fail" in words else 0 if words and words <= {"pass", "waived"} else 3
     metric = record.plan.policy.non_inferiority.metric
     measured = [m for e in record.evidences if (m := e.get(metric)) and m.outcome is Outcome.MEASURED]
     return 0 if measured else 3
@@ -255,6 +258,13 @@ def read_config(path: Path | None) -> AuditConfig:
 
 def _registry(config: AuditConfig, tracking_uri: str | None) -> Registry:
     return cast("Registry", plugins.make("registries", config.registry.use, config.registry_params(tracking_uri)))
+
+
+def _store(config: AuditConfig, fresh: bool) -> EvidenceStore:
+    engine = f"{config.executor.use} {sorted(config.isolation.minimum)}"
+    store = EvidenceStore(store_folder(os.environ), engine, fresh)
+    store.prune()
+    return store
 
 
 def _uri(params: dict[str, JsonValue], tracking_uri: str | None) -> dict[str, JsonValue]:

@@ -30,6 +30,8 @@ __all__ = ["DEFAULT_PROBES", "AuditConfig", "Challengers", "DataSection", "load_
 DEFAULT_PROBES = (
     "accuracy",
     "calibration",
+    "groups",
+    "training_loss",
     "hessian_trace",
     "relative_flatness",
     "spectrum",

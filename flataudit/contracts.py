@@ -13,6 +13,7 @@ from pydantic import Field, JsonValue, NonNegativeInt, PositiveFloat, PositiveIn
 
 from flataudit.decision import Comparison
 from flataudit.evidence import Array, Candidate, Cost, Examined, Measurement, Metric, Record
+from flataudit.ledger import LedgerEntry
 from flataudit.policy import Policy
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ __all__ = [
     "DataSpec",
     "Differentiable",
     "Executor",
+    "Finished",
     "Job",
     "LossSpec",
     "Meter",
@@ -332,13 +334,22 @@ class DataSource(Protocol):
 
 Progress = Callable[[str, str, float], None]
 """``(candidate label, what it does now, share done)``."""
+Finished = Callable[[Job, Examined], None]
+"""``(job, evidence of one of its probes)``."""
 
 
 class Executor(Protocol):
     """Runs `flataudit.examination.examine` somewhere."""
 
-    def map(self, jobs: Sequence[Job], progress: Progress) -> Iterable[Examined]:
-        """One result per job, in the jobs' order; whatever befalls a worker becomes evidence."""
+    def map(self, jobs: Sequence[Job], progress: Progress, finished: "Finished | None" = None) -> Iterable[Examined]:
+        """One result per job, in the jobs' order; whatever befalls a worker becomes evidence.
+
+        Args:
+            jobs: one a candidate.
+            progress: told what is done now.
+            finished: given each probe's part of a candidate's evidence as soon as it is there; called from one
+                thread at a time.
+        """
         ...
 
 
@@ -361,6 +372,8 @@ class Receipt(Record):
     """Audit run of each candidate, by its label."""
     promoted: str | None = None
     """Version that the alias points to now, if this audit moved it."""
+    sequence: int | None = None
+    """Number of the decision in the model's ledger."""
     notes: tuple[str, ...] = ()
     """Anything a person should know (an alias that could not be read, a mirror that failed)."""
 
@@ -409,6 +422,14 @@ class Registry(Protocol):
         Raises:
             ConflictError: the champion moved since it was compared; nothing was promoted.
             TamperedError: the promoted bytes changed since they were audited; nothing was promoted.
+        """
+        ...
+
+    def history(self) -> Sequence[LedgerEntry]:
+        """Every decision on the model, oldest first; the chain was verified.
+
+        Raises:
+            RegistryError: the chain is broken.
         """
         ...
 

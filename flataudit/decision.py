@@ -8,7 +8,7 @@ from flataudit.evidence import Better, Interval, Record
 
 __all__ = ["Comparison", "Decision", "DecisionKind", "Standing", "Verdict", "VerdictKind"]
 
-VerdictKind = Literal["pass", "fail", "inconclusive", "missing"]
+VerdictKind = Literal["pass", "fail", "inconclusive", "missing", "not_comparable"]
 DecisionKind = Literal["promote", "hold", "reject", "inconclusive"]
 
 
@@ -33,6 +33,8 @@ class Comparison(Record):
     """Name of the interval (``Tango 1998``)."""
     reason: str | None = None
     """Why the two do not compare."""
+    matched: bool = True
+    """False: flatness of candidates that are not alike enough for it to mean anything; the reason says how."""
 
     def reversed(self) -> "Comparison":
         """The same comparison seen from the other side."""
@@ -71,6 +73,18 @@ class Verdict(Record):
     why: str
     n_needed: int | None = None
     """Validation examples that would settle an inconclusive verdict, at the observed difference."""
+    waived: str | None = None
+    """Who lifted the criterion, until when and why; the verdict stays what it is and no longer counts."""
+
+    @property
+    def word(self) -> str:
+        """How it reads: ``waived`` where a person lifted it, ``not comparable`` with a space."""
+        return "waived" if self.waived else self.verdict.replace("_", " ")
+
+    @property
+    def told(self) -> str:
+        """`why`, and who waived it."""
+        return f"{self.why}; {self.waived}" if self.waived else self.why
 
 
 class Standing(Record):
@@ -102,4 +116,10 @@ class Decision(Record):
     """Mean of the non-inferiority metric over the tied: what a blind choice among them would give."""
     n_needed: int | None = None
     """Smallest number of validation examples that would settle an open question."""
+    validation_use: int | None = None
+    """Which decision on this validation set it is, from 1 on; None: the policy keeps no account."""
+    alpha: float | None = None
+    """Level at which a challenger had to be better: the share of the validation budget that this decision spent."""
+    warnings: tuple[str, ...] = ()
+    """What a person should act on: a validation set that is nearly used up, a waiver about to expire."""
     policy_digest: str

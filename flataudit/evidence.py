@@ -240,6 +240,11 @@ class Evidence(Record):
     """What the worker was kept from, by kind: ``enforced``, ``partial`` or ``none``."""
     measurements: tuple[Measurement, ...]
 
+    @property
+    def digest(self) -> str:
+        """``sha256:…`` over all of it; a decision names the evidence that it rests on."""
+        return canonical_digest(self.model_dump(mode="json"))
+
     def __getitem__(self, metric: str) -> Measurement:
         found = self.get(metric)
         if found is None:

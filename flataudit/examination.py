@@ -21,9 +21,22 @@ if TYPE_CHECKING:
     from numpy import generic
     from numpy.typing import NDArray
 
-__all__ = ["examine", "failed_evidence", "libraries", "load_data", "make_probe", "measure_all"]
+__all__ = [
+    "artifact_size",
+    "examine",
+    "failed_evidence",
+    "libraries",
+    "load_data",
+    "make_probe",
+    "measure_all",
+    "merged",
+    "spoken",
+]
 
 Announce = Callable[[str, float], None]
+ARTIFACT_BYTES = Metric(
+    name="artifact_bytes", unit="bytes", better="lower", description="Size of all files of the candidate. Exact."
+)
 _ARITHMETIC = ("torch", "numpy", "scipy", "onnxruntime", "scikit-learn")
 
 
@@ -49,8 +62,14 @@ def load_data(spec: DataSpec) -> AuditData:
     return data
 
 
-def examine(job: Job, announce: Announce) -> Examined:
-    """Load the candidate, run every probe, and return the evidence; a candidate's failure is evidence too."""
+def examine(job: Job, announce: Announce, finished: Callable[[Examined], None] | None = None) -> Examined:
+    """Load the candidate, run every probe, and return the evidence; a candidate's failure is evidence too.
+
+    Args:
+        job: what to examine, and how.
+        announce: told what is done now.
+        finished: given each probe's part of the evidence as soon as it is there.
+    """
     data = [load_data(spec) for spec in job.data]
     started = time.monotonic()
     known = plugins.names("backends")
@@ -67,14 +86,35 @@ def examine(job: Job, announce: Announce) -> Examined:
         advice = error.remedy if isinstance(error, FlatauditError) else "check that it loads in this environment"
         return failed_evidence(job, f"cannot be loaded: {_told(error)}", advice, Outcome.FAILED, data)
     probes = [(spec.use, make_probe(spec)) for spec in job.probes]
-    readings = measure_all(model, data, probes, seed=job.seed, budget=job.budget, announce=announce, started=started)
-    evidence = Evidence(
-        candidate=job.candidate,
-        protocol=_protocol(job, model.dtype, data),
-        trust=trust,
-        measurements=tuple(reading.measurement for reading in readings),
+    protocol = _protocol(job, model.dtype, data)
+
+    def part(readings: Sequence[Reading]) -> Examined:
+        measurements = tuple(reading.measurement for reading in readings)
+        evidence = Evidence(candidate=job.candidate, protocol=protocol, trust=trust, measurements=measurements)
+        return Examined(evidence, {name: array for reading in readings for name, array in reading.arrays.items()})
+
+    return part(
+        measure_all(
+            model,
+            data,
+            probes,
+            seed=job.seed,
+            budget=job.budget,
+            announce=announce,
+            started=started,
+            finished=None if finished is None else lambda readings: finished(part(readings)),
+        )
     )
-    return Examined(evidence, {name: array for reading in readings for name, array in reading.arrays.items()})
+
+
+def merged(job: Job, parts: Sequence[Examined]) -> Examined:
+    """The parts of one candidate's evidence as one, in the order of the job's probes."""
+    order = {spec.use: place for place, spec in enumerate(job.probes)}
+    measurements = sorted((m for one in parts for m in one.evidence.measurements), key=lambda m: order.get(m.probe, -1))
+    last = parts[-1].evidence
+    protocol = last.protocol.model_copy(update={"probes": tuple(spoken(spec) for spec in job.probes)})
+    evidence = last.model_copy(update={"protocol": protocol, "measurements": tuple(measurements)})
+    return Examined(evidence, {name: array for one in parts for name, array in one.arrays.items()})
 
 
 def failed_evidence(
@@ -101,6 +141,7 @@ def measure_all(
     budget: Budget,
     announce: Announce,
     started: float | None = None,
+    finished: Callable[[Sequence[Reading]], None] | None = None,
 ) -> list[Reading]:
     """Run every probe on every data set of its role, within the budget that is left."""
     started = time.monotonic() if started is None else started
@@ -109,11 +150,14 @@ def measure_all(
     for index, (name, probe) in enumerate(probes):
         announce(name, index / len(probes))
         subjects: Sequence[AuditData | None] = _subjects(probe, data) or (None,)
+        before = len(readings)
         for subject in subjects:
             left = (budget.passes - spent, budget.seconds - (time.monotonic() - started))
             ran = _run(name, probe, model, subject, seed, budget, left)
             spent += ran[0].measurement.cost.passes if ran else 0.0
             readings.extend(ran)
+        if finished is not None:
+            finished(readings[before:])
     announce("done", 1.0)
     return readings
 
@@ -187,6 +231,12 @@ def _declared(probe: Probe, data: Sequence[DataSpec]) -> Iterator[Metric]:
         yield from (metric.of(name) for name in sets) if sets else (metric,)
 
 
+def artifact_size(artifact: Path) -> Measurement:
+    """Bytes of all files of a candidate: what it takes to store and to ship it."""
+    total = sum(path.stat().st_size for path in artifact.rglob("*") if path.is_file())
+    return ARTIFACT_BYTES.measured(float(total), standard_error=0.0)
+
+
 def _verify(job: Job) -> None:
     found = manifest_digest(Path(job.artifact))
     if job.candidate.digest is not None and found != job.candidate.digest:
@@ -195,14 +245,16 @@ def _verify(job: Job) -> None:
         )
 
 
+def spoken(spec: Spec) -> str:
+    """``name@version{parameters}``: all that a probe's numbers depend on beside model, data and seed."""
+    probe = make_probe(spec)
+    fields = getattr(probe, "model_dump_json", lambda: "{}")()
+    return f"{spec.use}@{probe.version}{fields}"
+
+
 def _protocol(job: Job, dtype: str, data: Sequence[AuditData]) -> AuditProtocol:
-    probes = []
-    for spec in job.probes:
-        probe = make_probe(spec)
-        fields = getattr(probe, "model_dump_json", lambda: "{}")()
-        probes.append(f"{spec.use}@{probe.version}{fields}")
     return AuditProtocol(
-        probes=tuple(probes),
+        probes=tuple(spoken(spec) for spec in job.probes),
         data={d.name: d.digest for d in data} or {d.name: d.digest or "" for d in job.data},
         seed=job.seed,
         loss="default" if job.loss is None else job.loss.model_dump_json(exclude_unset=True),

@@ -50,6 +50,8 @@ _STYLES = {
     "alarm": "bold red",
     "inconclusive": "yellow",
     "missing": "yellow",
+    "not comparable": "yellow",
+    "waived": "yellow",
     "nothing measured": "yellow",
     "hold": "bold blue",
     "champion": "bold",
@@ -68,7 +70,7 @@ def show_audit(record: AuditRecord, console: Console) -> None:
     for label, why in explained:
         console.print(Text.assemble(_text(label, "bold"), "  ", _text(why)), soft_wrap=True)
     for alarm in record.alarms:
-        line = (_word(alarm.verdict), "  ", _text(f"{alarm.criterion}: {alarm.why}"))
+        line = (_word(alarm.word), "  ", _text(f"{alarm.criterion}: {alarm.told}"))
         console.print(Text.assemble(*line), soft_wrap=True)
     for note in (status(record), *(record.receipt.notes if record.receipt else ())):
         _say(console, note)

@@ -35,6 +35,14 @@ signature:
 """
 
 
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test finds what another measured, or left half-done."""
+    folder = tmp_path_factory.mktemp("state")
+    monkeypatch.setenv("FLATAUDIT_CACHE", str(folder / "cache"))
+    monkeypatch.setenv("FLATAUDIT_STATE", str(folder / "state"))
+
+
 @dataclass(frozen=True)
 class Trainer:
     """Logs runs, models and versions as a training script does, with files of a few bytes."""

@@ -43,7 +43,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: py
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(archive, "_write_arrays", full)
+    monkeypatch.setattr(archive, "write_arrays", full)
     with pytest.raises(ReportError, match="No space left on device"):
         archive.publish(RECORD, ARRAYS, tmp_path / "audit", ())
     assert list(tmp_path.iterdir()) == []

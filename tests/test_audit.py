@@ -9,10 +9,11 @@ import pytest
 
 from flataudit import archive
 from flataudit.audit import AuditKind, AuditPlan, AuditRecord, Occasion, Parts, run
-from flataudit.contracts import DataSpec, Job, Progress, Receipt, Spec
+from flataudit.contracts import DataSpec, Finished, Job, Progress, Receipt, Spec
 from flataudit.decision import Comparison
 from flataudit.errors import ConfigurationError, ConflictError, DataError, ModelError, NotFoundError, ReportError
 from flataudit.evidence import Array, AuditProtocol, Candidate, Evidence, Examined, Metric
+from flataudit.ledger import LedgerEntry
 from flataudit.policy import Policy
 
 ACCURACY = Metric(name="validation_accuracy", better="higher")
@@ -25,6 +26,7 @@ class Book:
     def __init__(self, folder: Path, accuracies: dict[str, float], champion: str | None = "1") -> None:
         self.folder, self.accuracies, self.champion_version = folder, accuracies, champion
         self.told: list[str] = []
+        self.entries: list[LedgerEntry] = []
         self.unfetchable: set[str] = set()
         self.recording: Exception | None = None
         self.publishing: Exception | None = None
@@ -50,7 +52,10 @@ class Book:
     def datasets(self) -> Sequence[DataSpec]:
         return []
 
-    def map(self, jobs: Sequence[Job], progress: Progress) -> Iterable[Examined]:
+    def history(self) -> Sequence[LedgerEntry]:
+        return self.entries
+
+    def map(self, jobs: Sequence[Job], progress: Progress, finished: Finished | None = None) -> Iterable[Examined]:
         for job in jobs:
             self.told.append(f"examine {job.candidate.label}")
             version = job.candidate.version or ""

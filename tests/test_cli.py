@@ -302,7 +302,7 @@ def test_a_full_disk_leaves_the_registry_alone(pair: Desk) -> None:
     def full(path: Path, arrays: archive.Arrays) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    pair.patch.setattr(archive, "_write_arrays", full)
+    pair.patch.setattr(archive, "write_arrays", full)
     code, document, err = pair.gate()
     assert code == 3 and "No space left on device" in err and document["exit_code"] == 3
     assert pair.alias == "1" and "flataudit.decision" not in pair.trainer.client.get_model_version("m", "2").tags

@@ -1,6 +1,8 @@
 """The decision: laws as properties, and the cases a user would name."""
 
+import math
 from collections.abc import Sequence
+from datetime import date
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from flataudit.decision import Comparison, Decision
 from flataudit.evidence import AuditProtocol, Candidate, Evidence, Measurement, Metric, Outcome
 from flataudit.judge import decide, limits
-from flataudit.policy import Criterion, NonInferiority, Policy
+from flataudit.policy import Criterion, NonInferiority, Policy, ValidationBudget
 
 ACCURACY = Metric(name="validation_accuracy", better="higher")
 SCORE = Metric(name="score", better="higher")
@@ -255,3 +257,126 @@ def test_the_same_records_give_the_same_bytes() -> None:
     assert judged(subjects).model_dump_json() == judged(subjects).model_dump_json()
     assert isinstance(Decision.model_validate_json(judged(subjects).model_dump_json()), Decision)
     assert Measurement.model_validate_json(subjects[0]["score"].model_dump_json()) == subjects[0]["score"]
+
+
+# ── Families, relative margins, waivers, unmatched flatness, the validation budget ──
+
+
+def with_groups(base: Evidence, **accuracies: tuple[float, float, int]) -> Evidence:
+    """Accuracy, half width and number of examples of each group."""
+    metric = Metric(name="group_accuracy", better="higher")
+    return base.with_measurements(
+        [metric.of(g).measured(a, interval=(a - h, a + h), n=n) for g, (a, h, n) in accuracies.items()]
+    )
+
+
+@pytest.mark.parametrize(
+    ("least", "verdict", "said"),
+    [
+        (0.7, "pass", "2 of 2 pass; not judged, for fewer than 50 examples: tiny"),
+        (0.82, "inconclusive", "group_accuracy/south: inconclusive"),
+        (0.9, "fail", "group_accuracy/south: fail"),
+    ],
+)
+def test_every_group_of_enough_examples_must_pass(least: float, verdict: str, said: str) -> None:
+    policy = Policy.model_validate(
+        {"criteria": [{"metric": "group_accuracy/*", "at_least": least, "min_examples": 50}]}
+    )
+    better = with_groups(evidence("2", 0.95, 0.9), north=(0.93, 0.02, 300), south=(0.81, 0.03, 90), tiny=(0.1, 0.1, 4))
+    decision = judged([evidence("1", 0.9, 0.8), better], policy)
+    found = decision.standings[0].verdicts[1]
+    assert found.verdict == verdict and said in found.why
+    assert found.metric == "group_accuracy/*"
+    if verdict == "inconclusive":
+        assert found.n_needed is not None and found.n_needed > 90
+
+
+def test_a_family_without_members_is_missing() -> None:
+    policy = Policy.model_validate({"criteria": [{"metric": "shift_accuracy/*", "at_least": 0.5}]})
+    decision = judged([evidence("1", 0.9, 0.8), evidence("2", 0.95, 0.9)], policy)
+    assert decision.standings[0].verdicts[1].verdict == "missing" and decision.decision == "reject"
+
+
+def test_a_relative_margin_is_a_share_of_the_champions_number() -> None:
+    both = [evidence("1", 0.90, 0.80, trace=10.0), evidence("2", 0.95, 0.90, trace=10.8)]
+    for share, expected in ((0.1, "promote"), (0.05, "reject")):
+        one = {"metric": "hessian_trace", "no_worse_than": "champion", "relative_margin": share}
+        assert judged(both, Policy.model_validate({"criteria": [one]})).decision == expected
+
+
+WAIVED = {
+    "criteria": [{"metric": "hessian_trace", "at_most": 0.5}],
+    "waivers": [
+        {"metric": "hessian_trace", "candidate": "v2", "who": "ann", "why": "known, see T-1", "until": "2026-12-01"}
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("today", "expected", "word"),
+    [("2026-12-01", "promote", "waived"), ("2026-12-02", "reject", "fail"), (None, "reject", "fail")],
+)
+def test_a_waiver_lifts_a_criterion_until_its_day_and_is_always_said(
+    today: str | None, expected: str, word: str
+) -> None:
+    both = [evidence("1", 0.90, 0.80), evidence("2", 0.95, 0.90)]
+    day = date.fromisoformat(today) if today else None
+    decision = decide(Policy.model_validate(WAIVED), both, pairs(both), champion="v1", today=day)
+    found = decision.standings[0].verdicts[1]
+    assert (decision.decision, found.word, found.verdict) == (expected, word, "fail")
+    assert "ann" in found.told
+    assert any("known, see T-1" in w for w in decision.warnings) == (word == "waived")
+
+
+def test_a_waiver_of_another_candidate_lifts_nothing_and_of_no_criterion_is_an_error() -> None:
+    both = [evidence("1", 0.90, 0.80), evidence("3", 0.95, 0.90)]
+    policy = Policy.model_validate(WAIVED)
+    assert decide(policy, both, pairs(both), champion="v1", today=date(2026, 11, 1)).decision == "reject"
+    with pytest.raises(ValueError, match="a waiver of one of the criteria"):
+        Policy.model_validate({"waivers": WAIVED["waivers"]})
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"), [("ignore", "promote"), ("inconclusive", "inconclusive"), ("fail", "reject")]
+)
+def test_flatness_that_does_not_compare_is_said_and_the_policy_goes_on_without(rule: str, expected: str) -> None:
+    both = [evidence("1", 0.90, 0.80, trace=1.0), evidence("2", 0.95, 0.90, trace=9.0)]
+    apart = [
+        c.model_copy(update={"matched": False, "reason": "training losses apart", "difference": None, "interval": None})
+        if c.metric == "hessian_trace"
+        else c
+        for c in pairs(both)
+    ]
+    policy = Policy.model_validate(
+        {"criteria": [{"metric": "hessian_trace", "no_worse_than": "champion"}], "not_comparable": rule}
+    )
+    decision = decide(policy, both, apart, champion="v1")
+    assert decision.decision == expected
+    assert decision.standings[0].verdicts[1].verdict == "not_comparable"
+    assert "training losses apart" in decision.standings[0].verdicts[1].why
+
+
+def test_inconclusive_can_be_made_a_failure() -> None:
+    criterion = Criterion(metric="validation_accuracy", at_least=0.945)
+    both = [evidence("1", 0.90, 0.80), evidence("2", 0.95, 0.90)]
+    assert judged(both, Policy(criteria=(criterion,))).decision == "inconclusive"
+    assert judged(both, Policy(criteria=(criterion,), inconclusive="fail")).decision == "reject"
+
+
+def test_a_validation_set_is_asked_less_and_less_and_then_nothing() -> None:
+    both = [evidence("1", 0.90, 0.80), evidence("2", 0.93, 0.82)]  # p = 0.001
+    uses = [decide(Policy(), both, pairs(both), champion="v1", validation_use=t) for t in (1, 5, 6, 8, 10, 11)]
+    assert [d.decision for d in uses] == ["promote", "promote", "hold", "hold", "hold", "hold"]
+    assert uses[0].alpha == pytest.approx(0.05 * 6 / math.pi**2)
+    assert [bool(d.warnings) for d in uses] == [False, False, False, True, True, True]
+    assert "used up: 10 decisions" in uses[-1].standings[0].verdicts[-1].why
+    unlimited = Policy.model_validate({"validation_budget": None})
+    assert decide(unlimited, both, pairs(both), champion="v1", validation_use=99).decision == "promote"
+    lenient = Policy.model_validate({"validation_budget": {"exhausted": "warn", "decisions": 5}})
+    late = decide(lenient, both, pairs(both), champion="v1", validation_use=50)
+    assert late.decision == "promote" and "beyond its budget" in late.warnings[0]
+
+
+def test_the_levels_of_all_decisions_sum_to_alpha() -> None:
+    budget = ValidationBudget(decisions=10**6)
+    assert sum(budget.level(t) for t in range(1, 10**5)) == pytest.approx(0.05, rel=1e-4)

@@ -16,6 +16,7 @@ from flataudit.contracts import (
     AuditData,
     Budget,
     Differentiable,
+    Finished,
     Job,
     Perturbable,
     Predictor,
@@ -296,15 +297,14 @@ def test_every_installed_executor_conforms(name: str) -> None:
 
 
 class Backwards(LocalExecutor):
-    def map(self, jobs: Sequence[Job], progress: Progress) -> list[Examined]:
-        return super().map(jobs, progress)[::-1]
+    def map(self, jobs: Sequence[Job], progress: Progress, finished: Finished | None = None) -> list[Examined]:
+        return super().map(jobs, progress, finished)[::-1]
 
 
 class SaysNothing(LocalExecutor):
-    def map(self, jobs: Sequence[Job], progress: Progress) -> list[Examined]:
-        return [
-            Examined(one.evidence.model_copy(update={"isolation": {}})) for one in super().map(list(jobs), progress)
-        ]
+    def map(self, jobs: Sequence[Job], progress: Progress, finished: Finished | None = None) -> list[Examined]:
+        found = super().map(list(jobs), progress, finished)
+        return [Examined(one.evidence.model_copy(update={"isolation": {}})) for one in found]
 
 
 @pytest.mark.parametrize(

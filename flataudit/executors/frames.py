@@ -97,9 +97,10 @@ class ArrayHeader(Record):
 
 
 class EvidenceHeader(Record):
-    """The body is the evidence as JSON; the last frame of an answer."""
+    """The body is the evidence as JSON: of one probe, or of all in the last frame of an answer."""
 
     kind: Literal["evidence"] = "evidence"
+    last: bool = True
 
 
 class Failure(Record):

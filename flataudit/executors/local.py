@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
-from flataudit.contracts import Check, Job, Progress
+from flataudit.contracts import Check, Finished, Job, Progress
 from flataudit.errors import FlatauditError, PluginError
 from flataudit.evidence import Examined, Record
 from flataudit.examination import examine, failed_evidence
@@ -18,26 +18,33 @@ class LocalExecutor(Record):
     minimum: tuple[Kind, ...] = ()
     """Isolation that is demanded; anything at all is refused here."""
 
-    def map(self, jobs: Sequence[Job], progress: Progress) -> list[Examined]:
+    def map(self, jobs: Sequence[Job], progress: Progress, finished: Finished | None = None) -> list[Examined]:
         """One result per job, in order; what flataudit itself refuses becomes evidence, other errors rise.
 
         Raises:
             ConfigurationError: isolation was demanded.
         """
         demand(self.minimum, isolation(), where="the local executor")
-        return [_examined(job, progress) for job in jobs]
+        return [_examined(job, progress, finished) for job in jobs]
 
     def check(self) -> list[Check]:
         """That it isolates nothing."""
         return [Check(name="local executor", ok=True, found="no isolation; for debugging, never for strangers' models")]
 
 
-def _examined(job: Job, progress: Progress) -> Examined:
+def _examined(job: Job, progress: Progress, finished: Finished | None) -> Examined:
+    def done(part: Examined) -> None:
+        if finished is not None:
+            finished(job, _isolated(part))
+
     try:
-        examined = examine(job, partial(progress, job.candidate.label))
+        examined = examine(job, partial(progress, job.candidate.label), done)
     except PluginError:
         raise
     except FlatauditError as error:
         examined = failed_evidence(job, str(error), error.remedy)
-    evidence = examined.evidence.model_copy(update={"isolation": isolation()})
-    return Examined(evidence, examined.arrays)
+    return _isolated(examined)
+
+
+def _isolated(examined: Examined) -> Examined:
+    return Examined(examined.evidence.model_copy(update={"isolation": isolation()}), examined.arrays)

@@ -14,16 +14,17 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
 
 from pydantic import PositiveFloat, PositiveInt, ValidationError
 
-from flataudit.contracts import Budget, Check, DataSpec, Job, Progress
+from flataudit.contracts import Budget, Check, DataSpec, Finished, Job, Progress
 from flataudit.errors import ModelError
 from flataudit.evidence import Array, Evidence, Examined, Record
-from flataudit.examination import failed_evidence
+from flataudit.examination import failed_evidence, merged
 from flataudit.executors.frames import (
     ArrayHeader,
     Decoder,
@@ -67,7 +68,7 @@ class ProcessExecutor(Record):
     minimum: tuple[Kind, ...] = ("env", "time", "mem")
     """Isolation that is demanded; what cannot be enforced is an error before anything starts."""
 
-    def map(self, jobs: Sequence[Job], progress: Progress) -> list[Examined]:
+    def map(self, jobs: Sequence[Job], progress: Progress, finished: Finished | None = None) -> list[Examined]:
         """One result per job, in order; whatever befalls a worker becomes evidence. Interrupts end all workers.
 
         Raises:
@@ -76,12 +77,20 @@ class ProcessExecutor(Record):
         demand(self.minimum, enforceable(), where="a worker process")
         if not jobs:
             return []
-        notes: SimpleQueue[tuple[str, str, float] | None] = SimpleQueue()
+        # Only this thread speaks to whoever called.
+        notes: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         stop = Event()
 
         def supervise(job: Job) -> Examined:
+            def announce(what: str, share: float) -> None:
+                notes.put(partial(progress, job.candidate.label, what, share))
+
+            def part(examined: Examined) -> None:
+                if finished is not None:
+                    notes.put(partial(finished, job, examined))
+
             try:
-                return self._examined(job, lambda what, share: notes.put((job.candidate.label, what, share)), stop)
+                return self._examined(_Received(job, announce, part), stop)
             finally:
                 notes.put(None)
 
@@ -90,7 +99,7 @@ class ProcessExecutor(Record):
                 futures = [pool.submit(supervise, job) for job in jobs]
                 for _ in jobs:
                     while (note := notes.get()) is not None:
-                        progress(*note)
+                        note()
                 return [future.result() for future in futures]
             except BaseException:
                 stop.set()
@@ -124,26 +133,27 @@ class ProcessExecutor(Record):
     def _at_a_time(self, jobs: int) -> int:
         return min(jobs, self.workers or max(1, available_cores() // self.threads))
 
-    def _examined(self, job: Job, announce: Announce, stop: Event) -> Examined:
+    def _examined(self, received: "_Received", stop: Event) -> Examined:
+        job = received.job
         try:
-            examined = self._supervised(job, announce, stop)
+            return _isolated(self._supervised(received, stop))
         except WorkerError as error:
-            examined = failed_evidence(job, str(error), error.remedy, error.outcome)
-        except ModelError as error:
-            examined = failed_evidence(job, str(error), error.remedy)
+            failed = failed_evidence(job, str(error), error.remedy, error.outcome)
+        except ModelError as error:  # it broke the protocol: nothing that it said is believed
+            return _isolated(failed_evidence(job, str(error), error.remedy))
         except OSError as error:
             reason = f"a worker could not be started: {error.strerror or error}"
-            examined = failed_evidence(job, reason, "look at the limits on processes, files and memory")
-        evidence = examined.evidence.model_copy(update={"isolation": enforceable()})
-        return Examined(evidence, examined.arrays)
+            failed = failed_evidence(job, reason, "look at the limits on processes, files and memory")
+        return _isolated(received.with_the_rest(failed))
 
-    def _supervised(self, job: Job, announce: Announce, stop: Event) -> Examined:
+    def _supervised(self, received: "_Received", stop: Event) -> Examined:
+        job = received.job
         request, bounds = self._request(_anchored(job), job.budget, job.device)
-        decoder, arrays = Decoder(request.nonce), dict[str, Array]()
+        decoder = Decoder(request.nonce)
         with scratch() as folder, self._worker(request, folder, job.device) as worker:
             for chunk in worker.answers(bounds, stop):
                 for frame in decoder.feed(chunk):
-                    if (examined := _taken(frame, job, arrays, announce)) is not None:
+                    if (examined := received.take(frame)) is not None:
                         return examined
             raise worker.ending()
 
@@ -223,20 +233,49 @@ def _anchored(job: Job) -> Job:
     )
 
 
-def _taken(frame: Frame, job: Job, arrays: dict[str, Array], announce: Announce) -> Examined | None:
-    """Take one frame in; the result, once it is the last."""
-    content = frame.content
-    if isinstance(content, ProgressNote):
-        announce(content.what, content.share)
-    elif isinstance(content, ArrayHeader):
-        arrays[content.name] = frame.array
-    elif isinstance(content, EvidenceHeader):
-        return Examined(_evidence(frame.body, job), arrays)
-    elif isinstance(content, Failure):
-        return failed_evidence(job, content.reason, content.advice)
-    else:
-        raise ModelError("evidence from the worker", got=f"a {content.kind} frame", remedy="reinstall flataudit")
-    return None
+class _Received:
+    """What one worker has said so far; of a worker that dies, what its finished probes found."""
+
+    def __init__(self, job: Job, announce: Announce, finished: Callable[[Examined], None]) -> None:
+        self.job, self._announce, self._finished = job, announce, finished
+        self._arrays: dict[str, Array] = {}
+        self._fresh: dict[str, Array] = {}
+        """Since the last probe ended."""
+        self._parts: list[Examined] = []
+
+    def take(self, frame: Frame) -> Examined | None:
+        """Take one frame in; the result, once it is the last."""
+        content = frame.content
+        if isinstance(content, ProgressNote):
+            self._announce(content.what, content.share)
+        elif isinstance(content, ArrayHeader):
+            self._arrays[content.name] = self._fresh[content.name] = frame.array
+        elif isinstance(content, EvidenceHeader):
+            evidence = _evidence(frame.body, self.job)
+            if content.last:
+                return Examined(evidence, self._arrays)
+            part = _isolated(Examined(evidence, self._fresh))
+            self._fresh = {}
+            self._parts.append(part)
+            self._finished(part)
+        elif isinstance(content, Failure):
+            return self.with_the_rest(failed_evidence(self.job, content.reason, content.advice))
+        else:
+            raise ModelError("evidence from the worker", got=f"a {content.kind} frame", remedy="reinstall flataudit")
+        return None
+
+    def with_the_rest(self, failed: Examined) -> Examined:
+        """What the finished probes found, and the failure for all others."""
+        if not self._parts:
+            return failed
+        done = {m.probe for part in self._parts for m in part.evidence.measurements}
+        rest = tuple(m for m in failed.evidence.measurements if m.probe not in done)
+        evidence = self._parts[-1].evidence.model_copy(update={"measurements": rest})
+        return merged(self.job, [*self._parts, Examined(evidence)])
+
+
+def _isolated(examined: Examined) -> Examined:
+    return Examined(examined.evidence.model_copy(update={"isolation": enforceable()}), examined.arrays)
 
 
 def _evidence(body: bytes, job: Job) -> Evidence:

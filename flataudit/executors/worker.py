@@ -37,6 +37,7 @@ class Answers:
 
     def __init__(self, stream: BinaryIO, nonce: str) -> None:
         self._stream, self._nonce = stream, nonce
+        self._sent: set[str] = set()
 
     def send(self, content: Content, body: bytes = b"") -> None:
         """Write one frame, whole, now."""
@@ -46,6 +47,14 @@ class Answers:
     def progress(self, what: str, share: float) -> None:
         """Say what is done now."""
         self.send(ProgressNote(what=text_limit(what), share=min(1.0, max(0.0, share))))
+
+    def evidence(self, examined: Examined, *, last: bool = True) -> None:
+        """Arrays that were not sent before, then the evidence that names them."""
+        for name, array in examined.arrays.items():
+            if name not in self._sent:
+                self._sent.add(name)
+                self.send(ArrayHeader(name=name, format=array.format, shape=array.shape), array.data)
+        self.send(EvidenceHeader(last=last), examined.evidence.model_dump_json().encode())
 
 
 def main() -> None:
@@ -92,7 +101,7 @@ def _answer(job: Job, answers: Answers) -> None:
         advice="raise budget.memory_bytes",
     )
     try:
-        _send(examine(job, answers.progress), answers)
+        answers.evidence(examine(job, answers.progress, lambda part: answers.evidence(part, last=False)))
         return
     except FlatauditError as error:
         failure = Failure(reason=text_limit(str(error)), advice=text_limit(error.remedy))
@@ -102,12 +111,6 @@ def _answer(job: Job, answers: Answers) -> None:
         told = " ".join(str(error).split())
         failure = Failure(reason=text_limit(f"stopped by {type(error).__name__}: {told}"))
     answers.send(failure)
-
-
-def _send(examined: Examined, answers: Answers) -> None:
-    for name, array in examined.arrays.items():
-        answers.send(ArrayHeader(name=name, format=array.format, shape=array.shape), array.data)
-    answers.send(EvidenceHeader(), examined.evidence.model_dump_json().encode())
 
 
 def _self_test(limits: Limits) -> SelfTest:

@@ -1,7 +1,8 @@
 """The audit as JUnit XML, so that a CI system shows each criterion as a test.
 
-A suite a candidate, a case a criterion: what fails is a failure; what is missing or inconclusive is an error,
-since unknown is not good. Without a decision the measurements are the cases.
+A suite a candidate, a case a criterion: what fails is a failure; what is missing or inconclusive is an error, since
+unknown is not good; what a person waived, and what does not compare, is skipped with the reason. Without a decision
+the measurements are the cases.
 """
 
 import xml.etree.ElementTree as ET
@@ -16,7 +17,13 @@ from flataudit.report.numbers import with_error
 
 __all__ = ["JUnitReport"]
 
-_TAG = {"fail": "failure", "missing": "error", "inconclusive": "error"}
+_TAG = {
+    "fail": "failure",
+    "missing": "error",
+    "inconclusive": "error",
+    "not comparable": "skipped",
+    "waived": "skipped",
+}
 
 
 class JUnitReport:
@@ -79,7 +86,7 @@ def _verdict(audit: AuditRecord, verdict: Verdict) -> ET.Element:
     if verdict.verdict == "pass":
         ET.SubElement(case, "system-out").text = xml_text(verdict.why)
     else:
-        case.append(_element(_TAG[verdict.verdict], type=verdict.verdict, message=verdict.why + needed))
+        case.append(_element(_TAG[verdict.word], type=verdict.word, message=verdict.told + needed))
     return case
 
 

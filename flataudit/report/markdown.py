@@ -18,6 +18,8 @@ _MARKS = {
     "fail": "❌",
     "reject": "❌",
     "missing": "❔",
+    "not comparable": "➖",
+    "waived": "➖",
     "inconclusive": "❔",
     "nothing measured": "❔",
     "hold": "⏸️",

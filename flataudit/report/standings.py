@@ -15,8 +15,14 @@ __all__ = ["Role", "Row", "accuracy_metric", "decisive", "measured", "natural", 
 Role = Literal["champion", "challenger", "candidate"]
 
 _ORDER = ("promote", "champion", "hold", "inconclusive", "reject", "measured", "nothing measured")
-_DECISIVE = {"fail": 0, "missing": 1, "inconclusive": 2, "pass": 3}
-_WORDS = {"fail": "fails", "missing": "no number for", "inconclusive": "undecided"}
+_DECISIVE = ("fail", "missing", "inconclusive", "not comparable", "waived", "pass")
+_WORDS = {
+    "fail": "fails",
+    "missing": "no number for",
+    "inconclusive": "undecided",
+    "not comparable": "decided without",
+    "waived": "waived",
+}
 _SHORT = 110
 
 
@@ -67,7 +73,7 @@ def rows(record: AuditRecord) -> tuple[Row, ...]:
 
 def decisive(verdicts: Sequence[Verdict]) -> Verdict | None:
     """The verdict that mattered most: a failure, then a missing number, then an open question."""
-    return min(verdicts, key=lambda verdict: _DECISIVE[verdict.verdict], default=None)
+    return min(verdicts, key=lambda verdict: _DECISIVE.index(verdict.word), default=None)
 
 
 def measured(evidence: Evidence) -> bool:
@@ -100,27 +106,28 @@ def _row(record: AuditRecord, evidence: Evidence, standing: Standing | None) -> 
 def _why(standing: Standing, record: AuditRecord) -> str:
     """The decisive criterion, what would settle it, how many more there are like it."""
     verdict = decisive(standing.verdicts)
-    if verdict is None or verdict.verdict == "pass":
-        return _passed(standing, record)
+    if verdict is None or verdict.verdict == "pass" or standing.candidate == _winner(record):
+        lifted = [v.criterion for v in standing.verdicts if v.word in ("waived", "not comparable")]
+        return _passed(standing, record) + (f" ({len(lifted)} not counted: {', '.join(lifted)})" if lifted else "")
     needed = f"; {count(verdict.n_needed)} examples would settle it" if verdict.n_needed else ""
     if standing.verdict == "hold":
         return f"not shown to be better than the champion{needed}"
-    alike = sum(1 for other in standing.verdicts if other.verdict == verdict.verdict) - 1
+    alike = sum(1 for other in standing.verdicts if other.word == verdict.word) - 1
     more = f" (and {alike} more)" if alike else ""
-    return f"{_WORDS[verdict.verdict]}: {verdict.criterion}{needed}{more}"
+    return f"{_WORDS[verdict.word]}: {verdict.criterion}{needed}{more}"
 
 
 def _reason(standing: Standing, record: AuditRecord) -> str:
     """`_why` with the numbers of the decisive criterion."""
     verdict = decisive(standing.verdicts)
-    numbers = verdict.why if verdict and (verdict.verdict != "pass" or record.champion is not None) else ""
+    numbers = verdict.told if verdict and (verdict.verdict != "pass" or record.champion is not None) else ""
     if verdict is not None and verdict.verdict == "pass" and record.champion is not None:
         numbers = standing.verdicts[-1].why
     return f"{_why(standing, record)}: {numbers}" if numbers else _why(standing, record)
 
 
 def _passed(standing: Standing, record: AuditRecord) -> str:
-    winner = record.decision.promoted if record.decision else None
+    winner = _winner(record)
     if standing.candidate == winner:
         return "within all limits" if record.champion is None else "not worse, within all limits, and better"
     if winner is None:
@@ -128,6 +135,10 @@ def _passed(standing: Standing, record: AuditRecord) -> str:
     if standing.tied:
         return f"satisfies the policy too; tied with {winner}, place {standing.rank} in the tie-break"
     return f"satisfies the policy too; {winner} is more accurate"
+
+
+def _winner(record: AuditRecord) -> str | None:
+    return record.decision.promoted if record.decision else None
 
 
 def _failure(evidence: Evidence) -> str:

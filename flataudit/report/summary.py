@@ -43,8 +43,8 @@ def outcome_word(record: AuditRecord) -> str:
     if record.decision is not None:
         return record.decision.decision
     if record.kind == "audit":
-        words = {verdict.verdict for verdict in record.alarms}
-        return "alarm" if "fail" in words else "passed" if words <= {"pass"} else "inconclusive"
+        words = {verdict.word for verdict in record.alarms}
+        return "alarm" if "fail" in words else "passed" if words <= {"pass", "waived"} else "inconclusive"
     return "measured" if any(measured(evidence) for evidence in record.evidences) else "inconclusive"
 
 
@@ -55,8 +55,8 @@ def headline(record: AuditRecord) -> str:
         return _decided(record.decision, model, record.dry_run)
     if record.kind == "audit":
         label = record.champion.label if record.champion else "the champion"
-        failed = [verdict for verdict in record.alarms if verdict.verdict == "fail"]
-        unknown = [verdict for verdict in record.alarms if verdict.verdict in ("missing", "inconclusive")]
+        failed = [verdict for verdict in record.alarms if verdict.word == "fail"]
+        unknown = [verdict for verdict in record.alarms if verdict.word in ("missing", "inconclusive")]
         if failed:
             return f"{label} of {model} breaks {len(failed)} of its {len(record.alarms)} limits today."
         if unknown:
@@ -71,7 +71,7 @@ def reasons(record: AuditRecord) -> str:
     """Why, in the words of the decision."""
     if record.decision is not None:
         return record.decision.why
-    broken = [f"{verdict.criterion} ({verdict.verdict})" for verdict in record.alarms if verdict.verdict != "pass"]
+    broken = [f"{verdict.criterion} ({verdict.word})" for verdict in record.alarms if verdict.verdict != "pass"]
     return f"Not satisfied: {'; '.join(broken)}." if broken else ""
 
 
@@ -121,6 +121,7 @@ def uncertainty(record: AuditRecord) -> str:
             had = f" ({_had(record)})" if _had(record) else ""
             needed = count(decision.n_needed)
             told.append(f"About {needed} validation examples would settle the nearest open question{had}.")
+        told += [f"{warning[0].upper()}{warning[1:]}." for warning in decision.warnings]
     unmeasured = [e.candidate.label for e in record.evidences if not measured(e)]
     if unmeasured:
         told.append(f"Nothing could be measured on {_listed(unmeasured)}.")

@@ -143,14 +143,14 @@ def _standings(record: AuditRecord) -> list[Standing]:
 
 def _verdict_row(verdict: Verdict) -> tuple[Cell, ...]:
     needed = Cell(numbers.count(verdict.n_needed) if verdict.n_needed else "", "number")
-    return (Cell(verdict.criterion), Cell(verdict.verdict, "verdict"), Cell(verdict.why), needed)
+    return (Cell(verdict.criterion), Cell(verdict.word, "verdict"), Cell(verdict.told), needed)
 
 
 def _verdict_cell(verdict: Verdict | None) -> Cell:
     if verdict is None:
         return Cell("–")
     needed = f"{numbers.count(verdict.n_needed)} needed" if verdict.n_needed else ""
-    return Cell(verdict.verdict, "verdict", note=needed)
+    return Cell(verdict.word, "verdict", note=needed)
 
 
 def _pair_cell(pair: Comparison | None) -> Cell:

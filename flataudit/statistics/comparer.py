@@ -17,6 +17,7 @@ from flataudit.evidence import Examined, Measurement, Outcome, Record
 from flataudit.policy import Policy
 from flataudit.statistics import score
 from flataudit.statistics.agreement import with_agreement
+from flataudit.statistics.matching import is_flatness, unmatched
 from flataudit.statistics.paired import (
     ROUNDING,
     Difference,
@@ -74,7 +75,7 @@ class _Table:
     """What all comparisons of one audit share: the values and their resampled means."""
 
     def __init__(self, examined: Sequence[Examined], policy: Policy, replicates: int, seed: int) -> None:
-        self.confidence = policy.non_inferiority.confidence
+        self.confidence, self.matching = policy.non_inferiority.confidence, policy.matching
         self.always = (policy.non_inferiority.metric, "score")
         kept = {(m.metric, _label(one)): values(one, m.metric) for one in examined for m in one.evidence.measurements}
         self.values: Columns = {key: column for key, column in kept.items() if column is not None}
@@ -85,6 +86,7 @@ class _Table:
     def pair(self, first: Examined, second: Examined) -> Iterator[Comparison]:
         """All comparisons of two candidates."""
         differences = first.evidence.protocol.differences(second.evidence.protocol)
+        apart = unmatched(first, second, self.matching)
         shared = [m.metric for m in first.evidence.measurements if measured(first, m.metric)]
         for metric in dict.fromkeys((*self.always, *shared)):
             ours, theirs = measured(first, metric), measured(second, metric)
@@ -97,6 +99,8 @@ class _Table:
             elif differences:
                 reason = f"measured differently: {'; '.join(differences)}"
                 yield record.model_copy(update={"better": ours.better, "reason": reason})
+            elif apart and is_flatness(ours):
+                yield record.model_copy(update={"better": ours.better, "reason": apart, "matched": False})
             else:
                 found = self._difference(ours, theirs, _label(first), _label(second))
                 yield Comparison(**record.model_dump(include=_NAMES), **vars(found), better=ours.better)

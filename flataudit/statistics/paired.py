@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import ndtr, ndtri, stdtr
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from flataudit.statistics.means import mean
 from flataudit.statistics.proportions import mcnemar_p_value, tango_interval
@@ -32,6 +32,9 @@ __all__ = [
 
 _CELLS = 2**20
 """Resampled indices held at once; bounds the memory to some 25 MB."""
+_BOOTSTRAP = "paired BCa bootstrap of examples"
+_RESOLVED = 10
+"""Replicates that must lie beyond 0 for their share to be a p-value."""
 ROUNDING = 1e-12
 """Differences that vary by no more do not vary."""
 
@@ -102,9 +105,9 @@ def bootstrapped(
         n: examples to be reported.
         confidence: two-sided coverage, approximate.
     """
-    interval = bca_interval(replicates, difference, influence, confidence=confidence)
-    error, p_value = float(np.std(replicates, ddof=1)), bootstrap_p_value(replicates)
-    return Difference(difference, error, interval, p_value, n, "paired BCa bootstrap of examples")
+    interval = bca_interval(replicates, difference, influence, confidence=confidence, units=n)
+    error = float(np.std(replicates, ddof=1))
+    return Difference(difference, error, interval, _p_value(replicates, difference, error, n), n, _BOOTSTRAP)
 
 
 def no_variance(difference: float, n: int, *, confidence: float = 0.95) -> Difference:
@@ -162,6 +165,7 @@ def bca_interval(
     influence: "NDArray[np.float64]",
     *,
     confidence: float = 0.95,
+    units: int | None = None,
 ) -> tuple[float, float]:
     """Bias-corrected and accelerated bootstrap interval (Efron 1987).
 
@@ -171,6 +175,8 @@ def bca_interval(
         influence: what each example contributes to the estimate's error; for a mean (x − x̄)/n. Its skewness gives
             the acceleration Σl³ / 6(Σl²)^1.5.
         confidence: two-sided coverage, approximate.
+        units: independent examples or groups n that were resampled. With it the normal quantiles become
+            √(n/(n − 1)) t(n − 1) (Hesterberg 2015), since a bootstrap of few units is too narrow by that.
     """
     tolerance = ROUNDING * max(1.0, abs(estimate))
     below, above = np.sum(replicates < estimate - tolerance), np.sum(replicates > estimate + tolerance)
@@ -179,10 +185,24 @@ def bca_interval(
     bias = float(ndtri(min(max(share, 0.5 / total), 1 - 0.5 / total)))
     spread = float(np.sum(influence**2))
     acceleration = float(np.sum(influence**3)) / (6 * spread**1.5) if spread > 0 else 0.0
-    ends = bias + np.array([-1.0, 1.0]) * _z(confidence)
+    quantile = _z(confidence)
+    if units is not None and units > 1:
+        quantile = math.sqrt(units / (units - 1)) * float(stdtrit(units - 1, (1 + confidence) / 2))
+    ends = bias + np.array([-1.0, 1.0]) * quantile
     levels = ndtr(bias + ends / np.maximum(1 - acceleration * ends, 1e-3))
     low, high = np.quantile(replicates, levels)
     return float(low), float(high)
+
+
+def _p_value(replicates: "NDArray[np.float64]", difference: float, error: float, n: int) -> float:
+    """The bootstrap's, as far as its replicates tell; beyond, Student's tail at the bootstrap's standard error.
+
+    A level that many decisions and challengers share is smaller than 2 / (R + 1), which no R that is affordable passes.
+    """
+    found = bootstrap_p_value(replicates)
+    if found > 2 * (_RESOLVED + 1) / (len(replicates) + 1) or error <= 0:
+        return found
+    return min(found, 2 * float(stdtr(n - 1, -abs(difference) / error)))
 
 
 def bootstrap_p_value(replicates: "NDArray[np.float64]") -> float:

@@ -80,7 +80,9 @@ def standard_subjects(requires: type, role: Role) -> Iterator[Callable[[], Subje
     yield partial(wrap, "values", "regression", _examples(37, role, regression=True))
     yield partial(wrap, "images", "multiclass", _examples(19, role, shape=(1, 8, 8)))
     yield partial(wrap, "one example", "multiclass", _examples(1, role))
-    yield partial(wrap, "two groups", "multiclass", _examples(_NORMED, role, groups=True))
+    yield partial(wrap, "two groups", "multiclass", _examples(_NORMED, role, groups=2))
+    if role == "validation":
+        yield partial(wrap, "many groups", "multiclass", _examples(90, role, groups=4))
 
 
 def data_state(data: AuditData) -> bytes:
@@ -92,7 +94,7 @@ def data_state(data: AuditData) -> bytes:
 
 
 def _examples(
-    n: int, role: Role, *, regression: bool = False, shape: tuple[int, ...] = (_FEATURES,), groups: bool = False
+    n: int, role: Role, *, regression: bool = False, shape: tuple[int, ...] = (_FEATURES,), groups: int = 0
 ) -> AuditData:
     generator = np.random.default_rng(n)
     targets = generator.standard_normal(n) if regression else generator.integers(_CLASSES, size=n)
@@ -101,7 +103,7 @@ def _examples(
         role,
         generator.standard_normal((n, *shape)),
         targets,
-        np.arange(n) % 2 if groups else None,
+        np.arange(n) % groups if groups else None,
         source="flataudit.testing",
     )
 

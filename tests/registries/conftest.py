@@ -1,5 +1,6 @@
 """Small audits, made by hand, of candidates that a registry gave."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -9,6 +10,10 @@ from flataudit.audit import AuditKind, AuditPlan, AuditRecord, DataSummary
 from flataudit.contracts import DataSpec, Spec
 from flataudit.decision import Decision, DecisionKind, Standing
 from flataudit.evidence import AuditProtocol, Candidate, Evidence, Measurement, Metric, Outcome
+from flataudit.ledger import LedgerDraft, operation_id
+from flataudit.registries.mlflow.entering import pointing_at, stamped
+
+sys.path.insert(0, str(Path(__file__).parent))  # the small MLflow is importable by the tests beside
 
 DIGEST = "sha256:" + "c0ffee00" * 8
 ACCURACY = Metric(name="validation_accuracy", better="higher")
@@ -111,3 +116,33 @@ def files(tmp_path: Path) -> Path:
     (folder / "audit.json").write_text('{"schema": "flataudit/audit/1"}', encoding="utf-8")
     (folder / "report.html").write_text("<p>a report</p>", encoding="utf-8")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The machine's journal, of this test alone."""
+    monkeypatch.setenv("FLATAUDIT_STATE", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+def _promotion(model: str, candidate: Candidate, champion: Candidate | None, audit_id: str) -> LedgerDraft:
+    expected, target = pointing_at(champion), pointing_at(candidate)
+    return LedgerDraft(
+        model=model,
+        alias="champion",
+        kind="promote",
+        audit=audit_id,
+        operation=operation_id(model, "champion", expected=expected, target=target, decision=audit_id),
+        created=stamped(),
+        actor="a test",
+        validation_digest=DIGEST,
+        expected=expected,
+        target=target,
+        why="because",
+    )
+
+
+@pytest.fixture
+def promotion() -> Callable[..., LedgerDraft]:
+    """``promotion(model, candidate, champion, audit_id)``: a decision as a gate drafts it, without its audit."""
+    return _promotion

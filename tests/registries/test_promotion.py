@@ -7,6 +7,7 @@ from mlflow.exceptions import MlflowException
 
 from flataudit.errors import ConflictError, TamperedError
 from flataudit.registries.mlflow import MlflowRegistry, promotion, writing
+from flataudit.registries.mlflow.ledger_run import LedgerRun
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own code warns, of SQLAlchemy and of type hints
 
@@ -93,7 +94,7 @@ def test_an_alias_moved_right_after_the_write_is_reported(trainer, registry, can
     def interfere(seconds):
         trainer.client.set_registered_model_alias("fraud", "champion", "2")
 
-    monkeypatch.setattr(promotion.time, "sleep", interfere)
+    monkeypatch.setattr(promotion, "sleep", interfere)
     with pytest.raises(ConflictError, match="after it was set, got version 2"):
         registry.record(audit(candidates, champion=candidates[0], promoted=candidates[1]), files, promote=True)
     assert (champion_of(trainer), decision_of(trainer, "3")) == ("2", "conflict")
@@ -125,19 +126,28 @@ def test_changed_bytes_are_never_promoted(trainer, registry, candidates, audit, 
     assert decision_of(trainer, "3") == run_decisions(trainer)["v3"] == "tampered"
 
 
-def test_a_version_made_again_under_its_number_is_another(trainer, registry, candidates, tmp_path):
+def test_a_version_made_again_under_its_number_is_another(trainer, registry, candidates, audit, files, tmp_path):
     """The same bytes, but another run: the number says nothing."""
+    made = audit(candidates, champion=None, promoted=candidates[1])
     trainer.client.delete_registered_model("fraud")
     for number in (1, 2, 3):
         trainer.version(tmp_path / f"again{number}", "fraud", files={"MLmodel": f"flavors: {{f{number}: {{}}}}"})
     with pytest.raises(TamperedError, match="version 3 to be run"):
-        promotion.promote(trainer.client, trainer.uri, "champion", candidates[1], None)
+        registry.record(made, files, promote=True)
+    assert trainer.client.get_registered_model("fraud").aliases == {}
 
 
-def test_a_version_that_is_gone(trainer, candidates):
-    delete_version(trainer, candidates[1])
+def test_a_version_that_goes_while_it_is_promoted(trainer, registry, candidates, audit, files, monkeypatch):
+    append = LedgerRun.append
+
+    def interfere(book, entry):
+        delete_version(trainer, candidates[1])
+        return append(book, entry)
+
+    monkeypatch.setattr(LedgerRun, "append", interfere)
     with pytest.raises(TamperedError, match="no such version any more"):
-        promotion.promote(trainer.client, trainer.uri, "champion", candidates[1], candidates[0])
+        registry.record(audit(candidates, champion=candidates[0], promoted=candidates[1]), files, promote=True)
+    assert champion_of(trainer) == "1"
 
 
 def test_evidence_that_cannot_be_written_promotes_nothing(trainer, registry, candidates, audit, files, monkeypatch):

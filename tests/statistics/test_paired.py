@@ -122,11 +122,53 @@ def test_bootstrap_p_value_is_never_zero() -> None:
     assert bootstrap_p_value(np.repeat([-1.0, 1.0], [9, 990])) == pytest.approx(2 * 10 / 1000)
 
 
-def test_bca_covers_skewed_differences() -> None:
-    generator, covered = np.random.default_rng(6), 0
-    for _ in range(400):
-        changes = generator.exponential(size=50) - generator.exponential(0.5, size=50)
-        means = bootstrap_means(changes[:, None], 600, generator)[:, 0]
-        low, high = bca_interval(means, float(changes.mean()), (changes - changes.mean()) / 50)
-        covered += low <= 0.5 <= high
-    assert 0.91 < covered / 400 < 0.98
+@pytest.mark.parametrize(("n", "short"), [(50, 0.025), (200, 0.015)])
+def test_bca_covers_skewed_differences(n: int, short: float) -> None:
+    """2,000 worlds of differences with a long tail on one side; what a paired t interval misses falls on one side."""
+    generator, sides = np.random.default_rng(6), np.zeros(2)
+    for _ in range(2000):
+        changes = generator.exponential(size=n) - generator.exponential(0.5, size=n)
+        means = bootstrap_means(changes[:, None], 500, generator)[:, 0]
+        found = bootstrapped(float(changes.mean()), (changes - changes.mean()) / n, means, n=n)
+        assert found.interval is not None
+        sides += np.array([found.interval[0] > 0.5, found.interval[1] < 0.5])
+    assert 0.95 - short <= 1 - sides.sum() / 2000 <= 0.965
+    assert sides.max() / 2000 < 0.025 + short
+
+
+@pytest.mark.parametrize("n", [5, 30, 200])
+def test_paired_t_covers_normal_differences_exactly(n: int) -> None:
+    generator = np.random.default_rng(8)
+    difficulty, second = generator.normal(size=(4000, n)), generator.normal(0.3, 2, size=(4000, n))
+    found = [paired_t(first, first + change) for first, change in zip(difficulty, second, strict=True)]
+    covered = [one.interval is not None and one.interval[0] <= 0.3 <= one.interval[1] for one in found]
+    assert float(np.mean(covered)) == pytest.approx(0.95, abs=0.012)
+
+
+def test_more_units_are_needed_for_the_normal_quantile() -> None:
+    """Few units: wider by √(n/(n − 1)) t over z; many: the plain BCa interval."""
+    values = np.random.default_rng(9).normal(size=400)
+    means = bootstrap_means(values[:, None], 4000, np.random.default_rng(0))[:, 0]
+    influence = (values - values.mean()) / 400
+    plain, many, few = (bca_interval(means, float(values.mean()), influence, units=u) for u in (None, 10**6, 10))
+    assert many == pytest.approx(plain, abs=1e-4)
+    assert (few[1] - few[0]) / (plain[1] - plain[0]) == pytest.approx(2.262 * np.sqrt(10 / 9) / 1.96, rel=0.03)
+
+
+def test_p_values_go_beyond_what_the_replicates_resolve_and_hold_their_level() -> None:
+    """Small levels, as many decisions share them, are neither out of reach nor passed by chance."""
+    generator, n = np.random.default_rng(5), 200
+    below: dict[float, int] = {0.02: 0, 0.005: 0}
+    worlds = 4000
+    for _ in range(worlds):
+        values = generator.exponential(size=n) - 1.0
+        means = bootstrap_means(values[:, None], 400, generator)[:, 0]
+        found = bootstrapped(values.mean(), (values - values.mean()) / n, means, n=n)
+        for level in below:
+            below[level] += found.p_value <= level
+    assert 0.5 * 0.02 < below[0.02] / worlds < 1.6 * 0.02
+    assert 0.2 * 0.005 < below[0.005] / worlds < 2.2 * 0.005
+    clear = generator.normal(0.5, 1.0, size=n)
+    means = bootstrap_means(clear[:, None], 400, generator)[:, 0]
+    found = bootstrapped(clear.mean(), (clear - clear.mean()) / n, means, n=n)
+    assert found.p_value == pytest.approx(paired_t(np.zeros(n), clear).p_value, rel=5) and found.p_value < 1e-6

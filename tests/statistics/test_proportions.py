@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 from scipy.special import ndtri
-from scipy.stats import binomtest, multinomial
+from scipy.stats import binom, binomtest, multinomial
 
-from flataudit.statistics.proportions import mcnemar_p_value, tango_interval, wilson_interval
+from flataudit.statistics.proportions import mcnemar_p_value, tango_interval, tango_intervals, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -73,21 +73,54 @@ def test_no_observed_discordance_is_not_certainty() -> None:
     assert tango_interval(0, 0, 100) == pytest.approx((-z2 / (100 + z2), z2 / (100 + z2)), abs=1e-12)
 
 
-@pytest.mark.parametrize(("p", "n"), [(0.5, 40), (0.9, 100), (0.98, 60)])
-def test_wilson_covers(p: float, n: int) -> None:
-    """Exact coverage: summed over all outcomes, no simulation."""
+def wilson_coverage(p: float, n: int) -> float:
+    """Exact: summed over all outcomes, no simulation."""
     counts = np.arange(n + 1)
     ends = np.array([wilson_interval(k / n, n) for k in counts])
-    chance = np.array([math.comb(n, int(k)) * p**k * (1 - p) ** (n - k) for k in counts])
-    assert 0.92 < chance[(ends[:, 0] <= p) & (p <= ends[:, 1])].sum() < 0.98
+    return float(binom.pmf(counts, n, p)[(ends[:, 0] <= p) & (p <= ends[:, 1])].sum())
 
 
-@pytest.mark.parametrize(("gain", "loss", "n"), [(0.05, 0.05, 60), (0.02, 0.08, 60), (0.2, 0.1, 40)])
+@pytest.mark.parametrize(("p", "n"), [(0.5, 40), (0.9, 100), (0.98, 60), (0.7, 20), (0.99, 200), (0.995, 2000)])
+def test_wilson_covers(p: float, n: int) -> None:
+    assert 0.93 < wilson_coverage(p, n) < 0.98
+
+
+@pytest.mark.parametrize("n", [50, 100, 500])
+def test_wilson_covers_on_average_over_accuracies(n: int) -> None:
+    """Outcomes are whole numbers, so that coverage swings with p; its mean is right to half a point, its worst 91 %."""
+    covered = [wilson_coverage(float(p), n) for p in np.linspace(0.5, 0.995, 100)]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.005)
+    assert min(covered) > 0.90
+
+
+def tango_misses(gain: float, loss: float, n: int) -> tuple[float, float]:
+    """Exact chances, over all tables, that the interval lies above and below the true difference."""
+    gained, lost = (counts.ravel() for counts in np.indices((n + 1, n + 1)))
+    gained, lost = gained[gained + lost <= n], lost[gained + lost <= n]
+    chance = multinomial.pmf(np.stack([gained, lost, n - gained - lost], axis=1), n, [gain, loss, 1 - gain - loss])
+    low, high = tango_intervals(gained, lost, n)
+    return float(chance[low > gain - loss + 1e-12].sum()), float(chance[high < gain - loss - 1e-12].sum())
+
+
+@pytest.mark.parametrize(
+    ("gain", "loss", "n"), [(0.05, 0.05, 60), (0.02, 0.08, 60), (0.2, 0.1, 40), (0.1, 0.3, 25), (0.03, 0.03, 200)]
+)
 def test_tango_covers(gain: float, loss: float, n: int) -> None:
-    """Exact coverage over all tables; a Wald interval fails the second case."""
-    tables = [(b, c) for b in range(n + 1) for c in range(n + 1 - b)]
-    chance = multinomial.pmf([(b, c, n - b - c) for b, c in tables], n, [gain, loss, 1 - gain - loss])
-    likely = np.flatnonzero(chance > 1e-9)
-    ends = np.array([tango_interval(*tables[k], n) for k in likely])
-    covered = (ends[:, 0] <= gain - loss) & (gain - loss <= ends[:, 1])
-    assert 0.93 < chance[likely][covered].sum() < 0.98
+    """A Wald interval fails the second case."""
+    above, below = tango_misses(gain, loss, n)
+    assert 0.93 < 1 - above - below < 0.975
+    assert max(above, below) < 0.04
+
+
+@pytest.mark.parametrize(
+    ("gain", "loss", "n"), [(0.01, 0.01, 60), (0, 0.02, 60), (0.005, 0.015, 150), (0.05, 0.05, 20), (0.001, 0.001, 100)]
+)
+def test_tango_is_on_the_safe_side_where_hardly_anything_differs(gain: float, loss: float, n: int) -> None:
+    assert sum(tango_misses(gain, loss, n)) < 0.05
+
+
+def test_many_tables_at_once_are_those_of_one_at_a_time() -> None:
+    tables = [(0, 0, 30), (3, 9, 30), (30, 0, 30), (0, 30, 30)]
+    together = tango_intervals([t[0] for t in tables], [t[1] for t in tables], 30)
+    assert together.T.tolist() == [list(tango_interval(*table)) for table in tables]
+    assert tango_intervals(np.zeros((2, 3)), np.ones((2, 1)), 30).shape == (2, 2, 3)

@@ -1,6 +1,5 @@
 """MLflow as flataudit's registry: every ability is a call or two of the modules beside this one."""
 
-import contextlib
 import os
 import shutil
 import tempfile
@@ -8,18 +7,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import mlflow
-from mlflow.exceptions import MlflowException
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, PositiveFloat
 
 from flataudit.audit import AuditRecord
 from flataudit.contracts import Check, DataSpec, Receipt
-from flataudit.errors import ConflictError, FlatauditError, NotFoundError, TamperedError
+from flataudit.errors import FlatauditError, NotFoundError
 from flataudit.evidence import Candidate, Record
-from flataudit.registries.mlflow import selection, writing
+from flataudit.journal import Journal, state_folder
+from flataudit.ledger import History, Ledger, LedgerEntry, Resumed
+from flataudit.registries.mlflow import carrying, entering, selection, writing
 from flataudit.registries.mlflow.client import connect, shown, speaking
 from flataudit.registries.mlflow.description import ModelDescription, describe
 from flataudit.registries.mlflow.fetching import fetched, logged_datasets
-from flataudit.registries.mlflow.promotion import promote
+from flataudit.registries.mlflow.ledger_run import directory, located, opened
+from flataudit.registries.mlflow.promotion import Promoter
 
 __all__ = ["MlflowRegistry"]
 
@@ -39,6 +40,8 @@ class MlflowRegistry(Record):
     """None: MLFLOW_TRACKING_URI, else ``sqlite:///mlflow.db``."""
     experiment: str = "flataudit"
     """Where audit runs go."""
+    lease_seconds: PositiveFloat = 60.0
+    """How long one gate alone may move the alias for its decision; after a crash, others wait for as long."""
     mirror: bool = True
     """Write the metrics to the source runs too, where MLflow's comparison of versions reads them."""
 
@@ -91,7 +94,9 @@ class MlflowRegistry(Record):
             return describe(client, self.uri, self.model)
 
     def record(self, audit: AuditRecord, files: Path, *, promote: bool) -> Receipt:
-        """Write evidence first, then what was decided; the alias moves after both, and its tag comes last."""
+        """Write evidence first, then the decision into the ledger; the alias moves after both, its tag comes last."""
+        if promote:
+            entering.checked(audit)
         with speaking(self.uri):
             client = connect(self.uri)
             if audit.kind == "score" and "run" in self.challengers_of:
@@ -99,11 +104,61 @@ class MlflowRegistry(Record):
                 writing.write_scores(client, audit, run_id, files)
                 return Receipt(audit_runs={evidence.candidate.label: run_id for evidence in audit.evidences})
             runs, notes = self._write(client, audit, files)
-            promoted = None
-            if promote:
-                promoted, told = self._promote(client, audit, runs)
-                notes += told
-            return Receipt(audit_runs=runs, promoted=promoted, notes=tuple(dict.fromkeys(notes)))
+            if audit.decision is not None:
+                return self._decided(client, audit, runs, notes, promote=promote)
+            if audit.kind == "audit":
+                notes += self._watched(client, audit)
+            return Receipt(audit_runs=runs, notes=tuple(dict.fromkeys(notes)))
+
+    def history(self) -> Sequence[LedgerEntry]:
+        """Every decision on the model, oldest first; none for a model without a ledger."""
+        with speaking(self.uri):
+            book = located(connect(self.uri), self.model, Journal(state_folder()))
+            return book.read().entries if book else ()
+
+    def account(self) -> History:
+        """The ledger, whatever state it is in, beside what the alias points to now."""
+        with speaking(self.uri):
+            client = connect(self.uri)
+            selection.check_model(client, self.model)
+            book = located(client, self.model, Journal(state_folder()))
+            version = selection.aliased(client, self.model, self.champion_alias)
+            return History(
+                ledger=book.unverified() if book else Ledger(model=self.model),
+                alias=self.champion_alias,
+                ledger_run=book.run_id if book else None,
+                found=entering.pointing_at(selection.candidate(client, version) if version else None),
+            )
+
+    def ledgers(self) -> Sequence[str]:
+        """Models that have a ledger, or whose first decision this machine was about to enter."""
+        with speaking(self.uri):
+            begun = {intent.draft.model for intent in Journal(state_folder()).begun_at(shown(self.uri))}
+            return sorted({*directory(connect(self.uri)), *begun})
+
+    def rollback(self, *, version: str | None, reason: str, actor: str) -> Receipt:
+        """Restore a former champion as a new decision; None: the one before the present."""
+        with speaking(self.uri):
+            client = connect(self.uri)
+            selection.check_model(client, self.model)
+            if located(client, self.model, Journal(state_folder())) is None:
+                remedy = "run a gate first: only what a gate recorded can be restored"
+                raise NotFoundError(f"a ledger of {self.model!r}", got="none", remedy=remedy)
+            promoter = self._promoter(client)
+            entry, notes = carrying.rollback(promoter, self.champion_alias, version=version, reason=reason, actor=actor)
+            assert entry.target is not None
+            return Receipt(promoted=entry.target.version, sequence=entry.sequence, notes=tuple(notes))
+
+    def resume(self) -> Sequence[Resumed]:
+        """Finish or close the promotions and rollbacks that were left open, whatever their alias."""
+        with speaking(self.uri):
+            client = connect(self.uri)
+            selection.check_model(client, self.model)
+            journal = Journal(state_folder())
+            begun = any(intent.draft.model == self.model for intent in journal.begun_at(shown(self.uri)))
+            if not begun and located(client, self.model, journal) is None:
+                return []
+            return carrying.resumed(self._promoter(client))
 
     def load_audit(self, run_id: str, into: Path) -> None:
         """Download the stored audit of an audit run, or the newest of a scored run, into a folder.
@@ -155,27 +210,42 @@ class MlflowRegistry(Record):
                 writing.tag_version(client, audit, evidence, run_id)
         return runs, notes
 
-    def _promote(
-        self, client: mlflow.MlflowClient, audit: AuditRecord, runs: Mapping[str, str]
-    ) -> tuple[str | None, list[str]]:
-        """Version that the alias points to now, and notes; an end that is not known leaves the tags ``pending``."""
-        assert audit.decision is not None and audit.decision.promoted is not None
-        winner = audit.evidence(audit.decision.promoted).candidate
-        run_id = runs[winner.label]
-        if winner.version is None:
-            writing.settle_run(client, run_id, "unregistered")
+    def _promoter(self, client: mlflow.MlflowClient) -> Promoter:
+        book = opened(client, self.uri, self.model, Journal(state_folder()))
+        return Promoter(book, self.uri, self.lease_seconds)
+
+    def _watched(self, client: mlflow.MlflowClient, audit: AuditRecord) -> list[str]:
+        """What to tell of an alias that somebody moved; a model without a ledger gets none for that."""
+        if located(client, self.model, Journal(state_folder())) is None:
+            return []
+        seen = entering.onlooker(
+            self.model, self.champion_alias, during=audit.id, actor=audit.actor, compared=audit.champion
+        )
+        drift = entering.drift_noted(self._promoter(client), seen)
+        return [drift] if drift else []
+
+    def _decided(
+        self,
+        client: mlflow.MlflowClient,
+        audit: AuditRecord,
+        runs: Mapping[str, str],
+        notes: list[str],
+        *,
+        promote: bool,
+    ) -> Receipt:
+        """The gate's decision, entered and carried out; an end that is not known leaves the tags ``pending``."""
+        assert audit.decision is not None
+        label = audit.decision.promoted
+        if promote and label is not None and audit.evidence(label).candidate.version is None:
+            writing.settle_run(client, runs[label], "unregistered")
             remedy = "register it, choose it by its version, and run the gate again"
-            return None, [f"{winner.label} won as a model of its run, where no alias can point: {remedy}"]
-        try:
-            promote(client, self.uri, self.champion_alias, winner, audit.champion)
-        except (ConflictError, TamperedError) as error:
-            word = "conflict" if isinstance(error, ConflictError) else "tampered"
-            with contextlib.suppress(MlflowException):  # the refusal matters more than its tag, and must be heard
-                writing.settle(client, winner, run_id, word)
-            raise
-        try:
-            writing.settle(client, winner, run_id, "promote")
-        except MlflowException as error:
-            told = str(error).partition("\n")[0][:200]
-            return winner.version, [f"{winner.label} was promoted, and its tags still say pending: {told}"]
-        return winner.version, []
+            notes.append(f"{label} won as a model of its run, where no alias can point: {remedy}")
+        winner = runs[label] if label else None
+        draft = entering.drafted(audit, self.champion_alias, promote=promote, audit_run=winner)
+        entry, told = carrying.carried(self._promoter(client), draft)
+        return Receipt(
+            audit_runs=runs,
+            promoted=entry.target.version if entry.moves and entry.target else None,
+            sequence=entry.sequence,
+            notes=tuple(dict.fromkeys(notes + told)),
+        )

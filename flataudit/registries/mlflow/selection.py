@@ -15,7 +15,7 @@ from flataudit.errors import ConfigurationError, NotFoundError
 from flataudit.evidence import Candidate
 from flataudit.registries.mlflow.client import is_missing
 
-__all__ = ["aliased", "candidate", "challengers", "check_model", "check_run", "versions_of"]
+__all__ = ["aliased", "candidate", "challengers", "check_model", "check_run", "logged_model", "versions_of"]
 
 _ALIAS = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _RESERVED = re.compile(r"latest|v[0-9]+", re.IGNORECASE)
@@ -55,15 +55,20 @@ def aliased(client: mlflow.MlflowClient, model: str, alias: str) -> ModelVersion
 
 def candidate(client: mlflow.MlflowClient, version: ModelVersion) -> Candidate:
     """A registered version; its logged model is found through the source, since the version does not say it."""
-    source = str(version.source or "")
     return Candidate(
         name=version.name,
         version=str(version.version),
         run_id=version.run_id or None,
-        model_id=source.removeprefix("models:/") if source.startswith("models:/m-") else None,
+        model_id=logged_model(version),
         uri=f"models:/{version.name}/{version.version}",
         title=_run_name(client, version.run_id),
     )
+
+
+def logged_model(version: ModelVersion) -> str | None:
+    """The logged model behind a version, which MLflow tells only in the version's source."""
+    source = str(version.source or "")
+    return source.removeprefix("models:/") if source.startswith("models:/m-") else None
 
 
 def challengers(

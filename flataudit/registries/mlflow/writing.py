@@ -17,7 +17,16 @@ from flataudit.evidence import Candidate, Evidence, Outcome
 from flataudit.registries.mlflow import rows
 from flataudit.registries.mlflow.client import is_missing, is_silence, retried
 
-__all__ = ["mirror_metrics", "settle", "settle_run", "tag_version", "write_audit_run", "write_scores"]
+__all__ = [
+    "artifact_location",
+    "experiment_id",
+    "mirror_metrics",
+    "settle",
+    "settle_run",
+    "tag_version",
+    "write_audit_run",
+    "write_scores",
+]
 
 T = TypeVar("T")
 _METRICS, _PARAMS, _TAGS = 1000, 100, 100
@@ -32,7 +41,7 @@ def write_audit_run(
 
     A repetition finds the run that the same audit finished, and writes nothing.
     """
-    home = _experiment(client, uri, experiment)
+    home = experiment_id(client, uri, experiment)
     tags = _run_tags(audit, evidence)
     done = _finished(client, home, tags)
     if done is not None:
@@ -138,14 +147,13 @@ def tag_version(client: mlflow.MlflowClient, audit: AuditRecord, evidence: Evide
         _tag(client, candidate, "flataudit.decision", decision)
 
 
-def settle(client: mlflow.MlflowClient, candidate: Candidate, run_id: str, decision: str) -> None:
-    """How the promotion ended, on the audit run and on the version."""
-    settle_run(client, run_id, decision)
+def settle(client: mlflow.MlflowClient, candidate: Candidate, decision: str) -> None:
+    """How the promotion ended, on the version."""
     _tag(client, candidate, "flataudit.decision", decision)
 
 
 def settle_run(client: mlflow.MlflowClient, run_id: str, decision: str) -> None:
-    """The same on the audit run alone, for a winner that is no version."""
+    """How the promotion ended, on the audit run."""
     client.set_tag(run_id, "flataudit.decision", decision)
 
 
@@ -153,17 +161,21 @@ def _tag(client: mlflow.MlflowClient, candidate: Candidate, key: str, value: str
     retried(lambda: client.set_model_version_tag(candidate.name, candidate.version, key, value))
 
 
-def _experiment(client: mlflow.MlflowClient, uri: str, name: str) -> str:
-    """The experiment of the audit runs; beside a database file its artifacts lie beside the file."""
+def artifact_location(uri: str) -> str | None:
+    """Where a new experiment keeps its files: beside a database file, else where the server says."""
+    parts = urlsplit(uri)
+    if parts.scheme != "sqlite":
+        return None
+    return (Path(parts.path[1:]).resolve().parent / "flataudit-artifacts").as_uri()
+
+
+def experiment_id(client: mlflow.MlflowClient, uri: str, name: str) -> str:
+    """The experiment of the audit runs, made if there is none."""
     found = client.get_experiment_by_name(name)
     if found:
         return str(found.experiment_id)
-    parts = urlsplit(uri)
-    location = None
-    if parts.scheme == "sqlite":
-        location = (Path(parts.path[1:]).resolve().parent / "flataudit-artifacts").as_uri()
     try:
-        return str(client.create_experiment(name, artifact_location=location))
+        return str(client.create_experiment(name, artifact_location=artifact_location(uri)))
     except MlflowException:
         found = client.get_experiment_by_name(name)  # another audit may have made it meanwhile
         if not found:

@@ -1,0 +1,107 @@
+"""How right the model is on each group of the validation examples, and on the worst of them."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import PositiveInt
+from scipy.special import ndtri
+
+from flataudit.contracts import AuditData, Budget, Predictor, Reading, Role
+from flataudit.evidence import Array, Metric, Outcome, Record
+from flataudit.statistics.correctness import correctness
+from flataudit.statistics.means import bounded_mean
+
+__all__ = ["Groups"]
+
+GROUP = Metric(
+    name="group_accuracy",
+    unit="accuracy",
+    better="higher",
+    description="Accuracy on the examples of one group; for regression the mean bounded skill. Wilson interval.",
+)
+WORST = Metric(
+    name="worst_group_accuracy",
+    unit="accuracy",
+    better="higher",
+    description="Lowest accuracy of a group. The interval holds all groups at once (Bonferroni over Wilson intervals).",
+)
+GAP = Metric(
+    name="group_accuracy_spread",
+    unit="accuracy",
+    better="lower",
+    description="Standard deviation of the groups' true accuracies, without what their few examples add.",
+)
+
+
+class Groups(Record):
+    """Accuracy of each group, ``group_accuracy/<group>``, of the worst one, and their spread; one forward pass.
+
+    Exact on these examples. Arrays ``group_accuracy/<group>``: correctness of the group's examples, so that two
+    candidates pair group by group. The worst of many noisy accuracies is lower than the worst true one, which the
+    estimate shares; its interval, from the lowest lower limit to the lowest upper one, does not.
+    """
+
+    version: ClassVar[str] = "1"
+    requires: ClassVar[type] = Predictor
+    role: ClassVar[Role] = "validation"
+    metrics: ClassVar[tuple[Metric, ...]] = (WORST, GAP)
+    families: ClassVar[tuple[Metric, ...]] = (GROUP,)
+    """Metrics with a member for each group that the data happen to have."""
+
+    min_examples: PositiveInt = 20
+    """A group with fewer is measured and left out of the worst and of the spread."""
+    most: PositiveInt = 100
+    """Only the largest groups get a metric of their own."""
+
+    def measure(self, model: Predictor, data: AuditData, seed: int, budget: Budget) -> Sequence[Reading]:
+        """The worst group and the spread, then each group, the largest first."""
+        if data.groups is None:
+            advice = "name their column or array: `groups:` beside `targets:`"
+            return [Reading(m.missing(Outcome.NOT_APPLICABLE, "the data have no groups", advice)) for m in self.metrics]
+        assert data.targets is not None
+        right = correctness(model.task, model.predict(data.inputs), data.targets)
+        codes, counts = np.unique(data.groups, return_counts=True)
+        order = codes[np.argsort(-counts, kind="stable")]
+        found = {_name(data, int(code)): right[data.groups == code] for code in order}
+        enough = {name: values for name, values in found.items() if len(values) >= self.min_examples}
+        rows = [self._reading(name, values) for name, values in list(found.items())[: self.most]]
+        return [self._worst(enough, len(found)), self._spread(enough), *rows]
+
+    def _reading(self, name: str, values: NDArray[np.float64]) -> Reading:
+        metric = GROUP.of(name)
+        measured = metric.measured(**vars(bounded_mean(values)), samples=metric.name)
+        return Reading(measured, {metric.name: Array.pack(np.ascontiguousarray(values, dtype=np.float64))})
+
+    def _worst(self, enough: dict[str, NDArray[np.float64]], groups: int) -> Reading:
+        if not enough:
+            return Reading(WORST.missing(Outcome.NOT_APPLICABLE, f"no group has {self.min_examples} examples"))
+        confidence = 1 - 0.05 / len(enough)
+        means = {name: bounded_mean(values, confidence=confidence) for name, values in enough.items()}
+        name = min(means, key=lambda one: (means[one].estimate, one))
+        intervals = [found.interval for found in means.values() if found.interval is not None]
+        low, high = min(ends[0] for ends in intervals), min(ends[1] for ends in intervals)
+        lowest = means[name].estimate
+        measured = WORST.measured(
+            lowest,
+            standard_error=(high - low) / (2 * float(ndtri(0.975))),
+            interval=(min(low, lowest), max(high, lowest)),
+            n=means[name].n,
+            details={"group": name, "groups": float(groups), "left out": float(groups - len(enough))},
+        )
+        return Reading(measured)
+
+    def _spread(self, enough: dict[str, NDArray[np.float64]]) -> Reading:
+        """By the method of moments (DerSimonian & Laird 1986), with equal weights."""
+        if len(enough) < 3:
+            return Reading(GAP.missing(Outcome.NOT_APPLICABLE, f"fewer than 3 groups of {self.min_examples} examples"))
+        means = np.array([values.mean() for values in enough.values()])
+        noise = np.array([max(float(values.var()), 1e-12) / len(values) for values in enough.values()])
+        excess = float(means.var(ddof=1) - noise.mean())
+        details = {"between groups": float(means.std(ddof=1)), "by few examples": float(noise.mean() ** 0.5)}
+        return Reading(GAP.measured(max(excess, 0.0) ** 0.5, n=len(enough), details=details))
+
+
+def _name(data: AuditData, code: int) -> str:
+    return data.group_names[code] if code < len(data.group_names) else str(code)

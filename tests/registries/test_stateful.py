@@ -1,0 +1,250 @@
+"""Two gates, one vandal and one crash machine over one registry, a request at a time, in any order."""
+
+import contextlib
+import tempfile
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from small_mlflow import MODEL, URI, Crash, Lockstep, SmallClient, Store
+
+from flataudit.errors import FlatauditError
+from flataudit.journal import Journal
+from flataudit.ledger import Ledger, LedgerDraft, LedgerEntry, operation_id
+from flataudit.manifest import manifest_digest
+from flataudit.registries.mlflow import client as small_talk
+from flataudit.registries.mlflow import ledger_run, promotion
+from flataudit.registries.mlflow.carrying import carried, resumed, rollback
+from flataudit.registries.mlflow.entering import pointing_at, stamped
+from flataudit.registries.mlflow.ledger_run import opened
+from flataudit.registries.mlflow.promotion import Promoter
+
+LEASE, REQUEST = 60.0, 10.0
+SEATS = st.sampled_from([0, 1])
+VERSIONS = ("1", "2", "3", "4")
+
+
+class Registry(RuleBasedStateMachine):
+    """What holds whatever the order: an alias moves only from the compared champion to verified bytes, once."""
+
+    @initialize()
+    def begin(self):
+        self.scratch = contextlib.ExitStack()
+        folder = Path(self.scratch.enter_context(tempfile.TemporaryDirectory()))
+        self.clock, self.decisions, self.doubts = 0.0, 0, {"alias": set(), "bytes": set()}
+        self.seats, self.sending = [None, None], {}
+        patches = (
+            mock.patch.object(promotion, "now", lambda: self.clock),
+            mock.patch.object(promotion, "sleep", self.pause),
+            mock.patch.object(promotion, "request_seconds", lambda uri: REQUEST),
+            mock.patch.object(ledger_run.time, "sleep", self.pause),
+            mock.patch.object(small_talk.time, "sleep", self.pause),
+        )
+        for patch in patches:
+            self.scratch.enter_context(patch)
+        self.store = Store(folder)
+        for version in VERSIONS:
+            self.store.register(version)
+        self.store.aliases["champion"] = "1"
+        self.state = [folder / "state0", folder / "state1"]
+        self.book(0)
+
+    def teardown(self):
+        if not hasattr(self, "store"):
+            return
+        for seat in self.seats:
+            if seat is not None and not seat.ended:
+                seat.crash()
+        self.everything_converges()
+        self.scratch.close()
+
+    # ── The world ──
+
+    def current(self):
+        return next((index for index, seat in enumerate(self.seats) if seat is not None and seat.mine), None)
+
+    def pause(self, seconds):
+        index = self.current()
+        if index is None:  # the test's own resume: nobody else moves
+            self.clock += seconds
+        else:
+            until = self.clock + seconds
+            while self.clock < until:
+                self.seats[index].pause("sleep")
+
+    def before(self, what, write):
+        index = self.current()
+        if index is None:
+            return
+        if what == "set_registered_model_alias":
+            self.sending[index] = self.clock
+        self.seats[index].pause(what)
+        if what == "set_registered_model_alias":
+            self.judge(index)
+        if what == "get_model_version_by_alias":
+            self.doubts["alias"].discard(index)
+        if what == "get_model_version_download_uri":
+            self.doubts["bytes"].discard(index)
+
+    def after(self, what, write):
+        index = self.current()
+        if index is not None:
+            self.sending.pop(index, None)
+            self.seats[index].pause(f"after {what}")
+
+    def judge(self, index):
+        """A gate moves the alias now: it must have leave, and what it believes must be so."""
+        (entry,) = self.ledger().unfinished()
+        here = self.store.aliases.get("champion")
+        if index not in self.doubts["alias"]:
+            assert here in (entry.expected.version, entry.target.version)
+        if index not in self.doubts["bytes"]:
+            assert manifest_digest(self.store.folder / entry.target.version) == entry.target.digest
+
+    def book(self, index):
+        client = SmallClient(self.store, self.before, self.after)
+        return opened(client, URI, MODEL, Journal(self.state[index]))
+
+    def promoter(self, index):
+        self.decisions += 1
+        return Promoter(self.book(index), URI, LEASE, holder=f"{index}-{self.decisions}")
+
+    def ledger(self):
+        found = Ledger(model=MODEL)
+        for run in self.store.runs.values():
+            params = run.data.params
+            entries = [LedgerEntry.model_validate_json(v) for k, v in params.items() if k.startswith("decision.")]
+            endings = {int(k.split(".")[1]): v for k, v in params.items() if k.startswith("outcome.")}
+            if entries:
+                entries.sort(key=lambda entry: entry.sequence)
+                found = Ledger(model=MODEL, entries=tuple(entries), endings=endings)
+        return found
+
+    # ── The gates ──
+
+    def decide(self, index, challenger, kind):
+        promoter = self.promoter(index)
+        read = promoter.pointed("champion")
+        champion = self.store.candidate(read.version) if read.version else None
+        expected, target = pointing_at(champion), pointing_at(self.store.candidate(challenger))
+        name = f"{index}-{self.decisions}"
+        moves = kind == "promote" and read.version != challenger
+        draft = LedgerDraft(
+            model=MODEL,
+            alias="champion",
+            kind="promote" if moves else "hold",
+            audit=name,
+            operation=operation_id(MODEL, "champion", expected=expected, target=target, decision=name),
+            created=stamped(),
+            actor="a gate",
+            expected=expected,
+            target=target if moves else None,
+        )
+        return carried(promoter, draft)
+
+    @precondition(lambda self: any(seat is None or seat.ended for seat in self.seats))
+    @rule(challenger=st.sampled_from(VERSIONS), kind=st.sampled_from(["promote", "promote", "hold"]))
+    def a_gate_begins(self, challenger, kind):
+        self.seat(lambda index: self.decide(index, challenger, kind))
+
+    @precondition(lambda self: any(seat is None or seat.ended for seat in self.seats))
+    @rule(what=st.sampled_from(["resume", "rollback"]))
+    def a_person_asks(self, what):
+        if what == "resume":
+            self.seat(lambda index: resumed(self.promoter(index)))
+        else:
+            self.seat(
+                lambda index: rollback(self.promoter(index), "champion", version=None, reason="", actor="a person")
+            )
+
+    def seat(self, work):
+        index = next(i for i, seat in enumerate(self.seats) if seat is None or seat.ended)
+        self.look_at(index)
+        self.doubts["alias"].discard(index)
+        self.doubts["bytes"].discard(index)
+        self.seats[index] = Lockstep(lambda: work(index))
+
+    @precondition(lambda self: any(seat is not None and not seat.ended for seat in self.seats))
+    @rule(first=SEATS, steps=st.integers(1, 12), seconds=st.sampled_from([0.0, 0.3, 3.0, 30.0, 70.0]))
+    def time_and_requests_go_on(self, first, steps, seconds):
+        for _ in range(steps):
+            index = first if self.live(first) else 1 - first
+            if not self.live(index):
+                break
+            self.clock += min([seconds, *(sent + REQUEST - self.clock for sent in self.sending.values())])
+            self.seats[index].step()
+            self.look_at(index)
+
+    def live(self, index):
+        return self.seats[index] is not None and not self.seats[index].ended
+
+    def look_at(self, index):
+        seat = self.seats[index]
+        if seat is not None and seat.ended and isinstance(seat.result, BaseException):
+            assert isinstance(seat.result, FlatauditError | Crash), seat.result
+
+    # ── The vandal and the crash machine ──
+
+    @rule(version=st.sampled_from([*VERSIONS, None]))
+    def the_vandal_moves_the_alias(self, version):
+        self.doubts["alias"] |= {0, 1}
+        if version is None:
+            self.store.aliases.pop("champion", None)
+        else:
+            self.store.aliases["champion"] = version
+
+    @rule(version=st.sampled_from(VERSIONS))
+    def the_vandal_changes_bytes(self, version):
+        self.doubts["bytes"] |= {0, 1}
+        with (self.store.folder / version / "MLmodel").open("a") as file:
+            file.write("#\n")
+
+    @precondition(lambda self: any(seat is not None and not seat.ended for seat in self.seats))
+    @rule(first=SEATS, more=st.integers(0, 1))
+    def a_process_dies(self, first, more):
+        index = first if self.live(first) else 1 - first
+        for _ in range(more):
+            self.seats[index].step()
+        self.sending.pop(index, None)
+        if self.live(index):
+            self.seats[index].crash()
+        self.sending.pop(index, None)
+        self.look_at(index)
+
+    # ── What holds ──
+
+    @invariant()
+    def the_ledger_is_one_unbroken_line(self):
+        if hasattr(self, "store"):
+            ledger = self.ledger()
+            assert ledger.problems() == ()
+            assert len({entry.operation for entry in ledger.entries}) == len(ledger.entries)
+            assert len(ledger.unfinished()) <= 1
+
+    def everything_converges(self):
+        """All processes are gone: `resume` on both machines ends everything, and once more finds nothing to do."""
+        for index in (0, 1):
+            resumed(Promoter(self.book(index), URI, LEASE, holder=f"last{index}"))
+        ledger = self.ledger()
+        assert ledger.problems() == () and ledger.unfinished() == ()
+        for index in (0, 1):
+            assert resumed(Promoter(self.book(index), URI, LEASE, holder=f"again{index}")) == []
+            assert Journal(self.state[index]).begun_at(URI) == []
+
+
+Registry.TestCase.settings = settings(
+    max_examples=50,
+    stateful_step_count=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+class TestRegistry(Registry.TestCase):
+    """Fifty histories of forty steps."""
+
+    pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own code warns, of SQLAlchemy and of type hints
