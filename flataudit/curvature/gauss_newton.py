@@ -8,7 +8,7 @@ stratum is mixed into one gradient, whose squared norm is as unbiased and less p
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from flataudit.contracts import Budget
 from flataudit.curvature.ghost import norms_of
 from flataudit.curvature.hutchinson import TraceEstimate, certain, stratified, vectors_for
+from flataudit.curvature.objective import Stratum
 from flataudit.curvature.randomness import generator, signs
 from flataudit.curvature.structure import Pass, Structure, structure
 from flataudit.curvature.surface import Surface
@@ -172,25 +173,17 @@ def _mixed_gradients(surface: Surface, seed: int, relative_error: float, budget:
 
 
 def _gradient_norms(surface: Surface, seed: int, purpose: str, count: int) -> list[TraceEstimate]:
-    sources = [generator(seed, f"{purpose} {probe}") for probe in range(count)]
-    loss = surface.model.loss_function
     tables: list[list[list[float]]] = [[], []]
     shares = torch.zeros(2, len(surface.names), dtype=torch.float64)
+    sources = [generator(seed, f"{purpose} {probe}") for probe in range(count)]
+    together = max(1, _FLOATS // surface.origin.numel())
     for stratum in surface.strata():
-        sums = [torch.zeros_like(surface.origin) for _ in sources]
-        for batch in stratum.batches():
-            leaf = surface.origin.detach().requires_grad_()
-            outputs = batch.outputs(leaf)
-            for probe, source in enumerate(sources):
-                noise = signs(1, outputs.detach().reshape(-1), source).view_as(outputs)
-                cotangent = loss.mixed(outputs, batch.targets, noise)
-                sums[probe] += torch.autograd.grad(outputs, leaf, cotangent, retain_graph=True)[0]
-                surface.model.meter.backward += batch.size
-        rows = torch.stack(sums).double()
-        for kind, scaled in enumerate((rows, rows * surface.origin.double())):
-            blocks = surface.sums(scaled.square()).cpu()
-            tables[kind].append(blocks.sum(dim=1).tolist())
-            shares[kind] += blocks.mean(dim=0) / surface.total
+        chunks = [sources[start : start + together] for start in range(0, count, together)]
+        # ``(kinds, probes, parameters by name)``
+        norms = torch.cat([_squares(surface, stratum, some) for some in chunks], dim=1)
+        for kind in range(2):
+            tables[kind].append(norms[kind].sum(dim=1).tolist())
+        shares += norms.mean(dim=1) / surface.total
     return [
         replace(
             stratified([1 / surface.total] * len(table), table),
@@ -198,6 +191,22 @@ def _gradient_norms(surface: Surface, seed: int, purpose: str, count: int) -> li
         )
         for table, share in zip(tables, shares, strict=True)
     ]
+
+
+def _squares(surface: Surface, stratum: Stratum, sources: Sequence[torch.Generator]) -> Tensor:
+    """‖g‖² and Σ θᵢ² gᵢ² of each source's mixture of one stratum, by parameter."""
+    loss = surface.model.loss_function
+    sums = torch.zeros(len(sources), surface.origin.numel(), dtype=surface.origin.dtype, device=surface.origin.device)
+    for batch in stratum.batches():
+        leaf = surface.origin.detach().requires_grad_()
+        outputs = batch.outputs(leaf)
+        for probe, source in enumerate(sources):
+            noise = signs(1, outputs.detach().reshape(-1), source).view_as(outputs)
+            cotangent = loss.mixed(outputs, batch.targets, noise)
+            sums[probe] += torch.autograd.grad(outputs, leaf, cotangent, retain_graph=probe < len(sources) - 1)[0]
+            surface.model.meter.backward += batch.size
+    plain = surface.sums(sums.square_())
+    return torch.stack([plain, surface.sums(sums.mul_(surface.origin.square()))]).cpu()
 
 
 def _complete(surface: Surface, shares: Mapping[str, float]) -> Mapping[str, float]:

@@ -22,6 +22,8 @@ from flataudit.curvature.recording import Use
 __all__ = ["Layout", "Norms", "layouts", "norms_of"]
 
 Weights = Mapping[str, Tensor]
+_GRADIENTS = 2**22
+"""Numbers of per-example gradients that are formed at a time."""
 
 
 @dataclass(frozen=True)
@@ -224,19 +226,30 @@ class _Direct(Norms):
         self._sums: dict[str, Tensor] = {}
         out = (use.shape[1] if use.kind == "conv" else use.shape[-1]) // matrix.groups
         self._inputs = met.flatten(0, 1)
-        size = matrix.groups * out * met.shape[3]
-        self._kinds = None if use.weight is None else _weighings(size, use.weight, weights, met)
+        self._step = max(1, _GRADIENTS // (matrix.groups * out * met.shape[3]))
 
     def add(self, back: Tensor) -> None:
         """The gradients for one cotangent."""
         use, n = self._matrix.use, self._matrix.n
         rows = self._matrix.back(back)
-        if use.weight is not None and self._kinds is not None:
-            gradient = torch.bmm(rows.flatten(0, 1).transpose(1, 2), self._inputs).reshape(n, -1)
-            self._count(use.weight, gradient.square_() @ self._kinds)
+        if use.weight is not None:
+            turned = rows.flatten(0, 1).transpose(1, 2)
+            parts = [self._squares(turned, start, use.weight) for start in range(0, n, self._step)]
+            self._count(use.weight, torch.cat(parts))
         if use.bias is not None:
             total = rows.sum(dim=2).reshape(n, -1)
             self._count(use.bias, total.square() @ _weighings(total.shape[1], use.bias, self._weights, total))
+
+    def _squares(self, turned: Tensor, start: int, weight: str) -> Tensor:
+        """``(examples, kinds)`` of some examples, in float64: single precision loses 0.1 % of a million squares."""
+        groups = self._matrix.groups
+        some = slice(start * groups, (start + self._step) * groups)
+        gradient = torch.bmm(turned[some], self._inputs[some])
+        squares = gradient.reshape(len(gradient) // groups, -1).square_()
+        sums = [squares.sum(dim=1, dtype=torch.float64)]
+        if self._weights is not None:
+            sums.append(squares.mul_(self._weights[weight].reshape(-1).square()).sum(dim=1, dtype=torch.float64))
+        return torch.stack(sums, dim=1)
 
     def _count(self, name: str, found: Tensor) -> None:
         self._sums[name] = self._sums[name] + found if name in self._sums else found

@@ -137,7 +137,7 @@ class Stratum:
         total = torch.zeros(len(directions), len(self.objective.names), dtype=torch.float64)
         for batch in self.batches():
             products = (batch.residual_products if residual else batch.products)(vector, directions)
-            forms = self.objective.sums(directions.double() * products.double())
+            forms = self.objective.sums(products.mul_(directions))
             total += batch.weight * forms.cpu()
         return total
 
@@ -218,8 +218,10 @@ class Objective:
         return {n: part.view(shape) for n, part, shape in zip(self.names, cut, self._shapes, strict=True)}
 
     def sums(self, rows: Tensor) -> Tensor:
-        """Sums ``(k, parameters by name)`` of rows ``(k, parameters)`` over each parameter's elements."""
-        return torch.stack([part.sum(dim=1) for part in torch.split(rows, self._sizes, dim=1)], dim=1)
+        """Sums ``(k, parameters by name)`` of rows ``(k, parameters)`` over each parameter's elements, in float64."""
+        return torch.stack(
+            [part.sum(dim=1, dtype=torch.float64) for part in torch.split(rows, self._sizes, dim=1)], dim=1
+        )
 
     def flat(self, parts: Mapping[str, Tensor]) -> Tensor:
         """The inverse of `parts`."""
@@ -231,11 +233,11 @@ class Objective:
         Args:
             start: the first example.
             stop: the one after the last.
-            twice: half as many to a batch, for what is differentiated twice: it keeps twice the graph, and then takes
-                no more memory than a training step on the whole batch.
+            twice: a third as many to a batch, for what is differentiated twice: it keeps the graph of the gradient too,
+                and then takes no more memory than a training step on the whole batch.
         """
         end = len(self.data) if stop is None else stop
-        size = max(1, self.batch_size // 2) if twice else self.batch_size
+        size = max(1, self.batch_size // 3) if twice else self.batch_size
         for first in range(start, end, size):
             yield self._cut(first, min(first + size, end))
 

@@ -76,10 +76,12 @@ class Recorder(TorchFunctionMode):
 
     Args:
         leaves: the parameters by name as the pass gets them, those that matter with ``requires_grad``.
+        examples: of the batch.
     """
 
-    def __init__(self, leaves: Mapping[str, Tensor]) -> None:
+    def __init__(self, leaves: Mapping[str, Tensor], examples: int) -> None:
         super().__init__()
+        self._examples = examples
         self.uses: list[Use] = []
         self.curved: list[str] = []
         """Operations that are not piecewise affine in each parameter, in the order they came."""
@@ -112,6 +114,8 @@ class Recorder(TorchFunctionMode):
                     return inner(*args, **given)
             finally:
                 self._opened.discard(func)
+        if name == "embedding":
+            args, given = self._each_for_itself(args, given)
         # The operands as they are before the call: it may change them in place.
         tensors = list(_tensors((args, given)))
         direct = [self._names[id(t)] for t in tensors if id(t) in self._names]
@@ -126,6 +130,22 @@ class Recorder(TorchFunctionMode):
             if direct:
                 self._use(name, args, given, out, direct)
         return out
+
+    def _each_for_itself(self, args: Sequence[Any], given: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
+        """Positions are often looked up once and added to every example: here each example looks them up itself.
+
+        The sums are the same, and the gradient of each example's own can be told apart.
+        """
+        # `torch.embedding` takes the weight first, `torch.nn.functional.embedding` (not opened) the indices.
+        at = next((i for i, one in enumerate(args) if isinstance(one, Tensor) and not one.is_floating_point()), None)
+        if at is None:
+            return args, given
+        indices = args[at]
+        if indices.dim() == 2 and indices.shape[0] == 1 < self._examples:
+            indices = indices.expand(self._examples, -1)
+        elif indices.dim() == 1 and len(indices) not in (1, self._examples):
+            indices = indices.expand(self._examples, -1)
+        return [*args[:at], indices, *args[at + 1 :]], given
 
     def _judge(self, name: str, depending: Sequence[Tensor], direct: Sequence[str]) -> None:
         if name in _PIECEWISE_AFFINE:

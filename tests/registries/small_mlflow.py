@@ -66,6 +66,8 @@ class SmallClient:
     store: Store
     before: Callable[[str, bool], None] = free
     after: Callable[[str, bool], None] = free
+    arguments: tuple[object, ...] = ()
+    """Of the newest request."""
 
     def __post_init__(self) -> None:
         for name in dir(type(self)):
@@ -75,6 +77,7 @@ class SmallClient:
     def _asking(self, name: str, request: Callable[..., object]) -> Callable[..., object]:
         def ask(*args: object, **kwargs: object) -> object:
             write = not name.startswith("get_")
+            self.arguments = args
             self.before(name, write)
             answer = request(*args, **kwargs)
             self.after(name, write)

@@ -204,13 +204,13 @@ def drift_told(entry: LedgerEntry) -> str:
 def _confirmed(promoter: Promoter, ledger: Ledger, draft: LedgerDraft) -> AliasTarget:
     """What the alias points to; a drift is believed only if it is seen again and again, for an answer may be stale.
 
-    Where it is the champion that was compared, that one's digest belongs to it: its bytes may have changed.
+    The champion's bytes are read only where the gate read others than the ledger says.
     """
     for confirmation in range(_CONFIRMATIONS):
         here = promoter.pointed(draft.alias)
-        compared = draft.expected
-        if compared is not None and compared.digest is not None and here.matches(compared):
-            here = here.model_copy(update={"digest": compared.digest})
+        champion, compared = ledger.champion(draft.alias), draft.expected
+        if champion and compared and here.matches(compared) and not champion.matches(compared):
+            here = promoter.hashed(here)
         if not _drifted(ledger, draft.alias, here):
             return here
         if confirmation < _CONFIRMATIONS - 1:
