@@ -4,7 +4,6 @@ Standard output carries the result (with ``--json`` one JSON document), standard
 import what they need when they run, so that ``--help`` answers at once.
 """
 
-import json
 import os
 import signal
 import sys
@@ -15,13 +14,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flataudit import cli_ledger, cli_machine, cli_records
 from flataudit.errors import ConfigurationError, FlatauditError
+from flataudit.options import Config, Device, Engine, Fresh, Json, Out, Quiet, Seed, TrackingUri, Trust, answer, console
 
 if TYPE_CHECKING:
     from flataudit.commands import Performed
 
 __all__ = ["app", "main"]
 
+_INTERRUPTED = 130
 _UsageError: Any = typer.BadParameter.__mro__[1]
 """The class of all of typer's complaints about arguments, which it does not export."""
 
@@ -33,17 +35,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-TrackingUri = Annotated[str | None, typer.Option(help="Registry; else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
-Config = Annotated[Path | None, typer.Option(help="Policy file; else flataudit.yaml.")]
-Seed = Annotated[int | None, typer.Option(min=0, help="Seed of every random draw.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …")]
-Engine = Annotated[str | None, typer.Option(help="Where probes run: process (isolated) or local (debugging).")]
-Out = Annotated[Path | None, typer.Option(help="New folder for records and reports.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Measure anew what was measured before.")]
-Trust = Annotated[bool | None, typer.Option("--trust", help="Loading may run the candidates' own code (pickles).")]
 
 
 @app.callback(invoke_without_command=True)
@@ -81,7 +72,7 @@ def init(
     if out.exists() and not force:
         raise ConfigurationError(f"no file at {out}", got="one", remedy="overwrite it with --force")
     out.write_text(commands.policy_file(model, tracking_uri), encoding="utf-8")
-    _answer(
+    answer(
         {"schema": "flataudit/init/1", "path": str(out)},
         as_json,
         f"wrote {out}; check its data paths, then: flataudit gate",
@@ -169,109 +160,8 @@ def audit(
     )
 
 
-@app.command()
-def compare(
-    audits: Annotated[list[str], typer.Argument(help="Folders of audits or audit runs; AUDIT:v8 picks a candidate.")],
-    tracking_uri: TrackingUri = None,
-    as_json: Json = False,
-) -> None:
-    """Stored audits side by side, with intervals."""
-    from flataudit import commands, terminal
-
-    found = commands.evidences_of(audits, tracking_uri)
-    if as_json:
-        rows = [{"label": label, "evidence": evidence.model_dump(mode="json")} for label, evidence in found]
-        _answer({"schema": "flataudit/compare/1", "candidates": rows}, True)
-    else:
-        terminal.show_comparison(found, _console())
-
-
-@app.command()
-def report(
-    audit: Annotated[str, typer.Argument(help="Folder of an audit, or an audit run of the registry.")],
-    format: Annotated[str, typer.Option(help="html, md, junit or json.")] = "md",
-    out: Annotated[Path | None, typer.Option(help="File to write; else standard output.")] = None,
-    tracking_uri: TrackingUri = None,
-) -> None:
-    """Render a stored audit from its records alone."""
-    from flataudit import archive, commands
-    from flataudit.errors import ReportError
-
-    record, arrays = commands.loaded_audit(audit, tracking_uri)
-    _, text = archive.render(record, arrays, format)
-    if out is None:
-        typer.echo(text)
-        return
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ReportError(f"to write {out}", got=error.strerror or str(error), remedy="choose another file") from error
-
-
-@app.command()
-def probes(as_json: Json = False) -> None:
-    """What is installed: probes with their metrics, and every other plugin."""
-    from flataudit import commands, terminal
-
-    rows = commands.listing()
-    if as_json:
-        _answer({"schema": "flataudit/probes/1", "plugins": rows}, True)
-    else:
-        terminal.show_listing(rows, _console())
-
-
-@app.command()
-def doctor(config: Config = None, tracking_uri: TrackingUri = None, as_json: Json = False) -> None:
-    """What works on this machine: registry, devices, isolation."""
-    from flataudit import commands, terminal
-
-    found = commands.checks(tracking_uri, commands.read_config(config) if config else None)
-    if as_json:
-        _answer({"schema": "flataudit/doctor/1", "checks": [check.model_dump() for check in found]}, True)
-    else:
-        terminal.show_checks(found, _console())
-    raise typer.Exit(0 if all(check.ok for check in found) else 3)
-
-
-@app.command()
-def schema() -> None:
-    """The JSON Schema of flataudit.yaml."""
-    from flataudit.config import AuditConfig
-
-    typer.echo(json.dumps(AuditConfig.model_json_schema(), indent=2))
-
-
-@app.command()
-def plan(
-    margin: Annotated[float, typer.Option(min=1e-6, max=1, help="Difference that matters, in accuracy.")] = 0.01,
-    discordance: Annotated[
-        float, typer.Option(min=1e-6, max=1, help="Share of examples on which the two models' correctness differs.")
-    ] = 0.06,
-    accuracy: Annotated[float, typer.Option(min=0, max=1, help="Expected accuracy of one model.")] = 0.9,
-    challengers: Annotated[int, typer.Option(min=1, help="Challengers compared at once.")] = 1,
-    confidence: Annotated[float, typer.Option(min=0.5, max=0.9999)] = 0.95,
-    power: Annotated[float, typer.Option(min=0.5, max=0.9999)] = 0.8,
-    as_json: Json = False,
-) -> None:
-    """How many validation examples a margin needs."""
-    from flataudit import planning
-
-    if discordance < margin**2:
-        raise ConfigurationError(
-            "a discordance of at least margin²", got=f"{discordance:g}", remedy="raise --discordance"
-        )
-    settings = {"confidence": confidence, "power": power}
-    rows = {
-        f"one accuracy within ± {margin:g}": planning.examples_for_accuracy(accuracy, margin, confidence),
-        f"a paired difference of {margin:g} is detected": planning.examples_for_difference(
-            margin, discordance, challengers=challengers, **settings
-        ),
-        f"an equal challenger is shown not worse by {margin:g}": planning.examples_for_non_inferiority(
-            margin, discordance, **settings
-        ),
-    }
-    table = "\n".join(f"{n:>9,}  {what}" for what, n in rows.items())
-    _answer({"schema": "flataudit/plan/1", "examples": rows}, as_json, f"validation examples so that\n{table}")
+for _more in (cli_records, cli_ledger, cli_machine):
+    _more.register(app)
 
 
 def main() -> None:
@@ -285,13 +175,15 @@ def main() -> None:
         error.show()
         code = 2
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("interrupted; the registry was not touched after this point", err=True)
-        code = 130
+        code = _INTERRUPTED
     except FlatauditError as error:
         code = _refuse(error)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    if code == _INTERRUPTED:
+        told = "the registry was not touched after this point, and what was measured is not measured again"
+        typer.echo(f"interrupted: {told}", err=True)
     sys.exit(code)
 
 
@@ -303,21 +195,11 @@ def _terminated(number: int, frame: object) -> None:
 def _refuse(error: FlatauditError) -> int:
     if "--json" in sys.argv:
         told = {"kind": type(error).__name__, "expected": error.expected, "got": error.got, "remedy": error.remedy}
-        _answer({"schema": "flataudit/error/1", "error": told, "exit_code": error.exit_code}, True)
+        answer({"schema": "flataudit/error/1", "error": told, "exit_code": error.exit_code}, True)
     from flataudit.report.escaping import terminal_text
 
     typer.echo(f"error: {terminal_text(str(error))}", err=True)
     return error.exit_code
-
-
-def _answer(document: dict[str, Any], as_json: bool, text: str = "") -> None:
-    typer.echo(json.dumps(document, indent=1, ensure_ascii=False) if as_json else text)
-
-
-def _console(stderr: bool = False) -> Any:
-    from rich.console import Console
-
-    return Console(stderr=stderr, highlight=False)
 
 
 def _perform(kind: Any, config: Any, *, quiet: bool, as_json: bool, **options: Any) -> None:
@@ -329,7 +211,7 @@ def _perform(kind: Any, config: Any, *, quiet: bool, as_json: bool, **options: A
         _, arrays = archive.read(done.folder)
         typer.echo(archive.render(done.record, arrays, "json")[1])
     else:
-        terminal.show_audit(done.record, _console())
+        terminal.show_audit(done.record, console())
         typer.echo(f"report: {done.folder / 'report.html'}", err=True)
     raise typer.Exit(commands.exit_code(done.record))
 
@@ -341,5 +223,5 @@ def _progress(quiet: bool) -> Iterator[Any]:
     if quiet:
         yield lambda label, what, share: None
         return
-    with terminal.progress_reporter(_console(stderr=True)) as progress:
+    with terminal.progress_reporter(console(stderr=True)) as progress:
         yield progress

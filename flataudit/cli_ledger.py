@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flataudit.options import Alias, Json, TrackingUri
+
 if TYPE_CHECKING:
     from rich.text import Text
 
@@ -12,9 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-TrackingUri = Annotated[str | None, typer.Option(help="Registry; else MLFLOW_TRACKING_URI, else sqlite:///mlflow.db.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
-Alias = Annotated[str, typer.Option(help="Alias of the champion.")]
 Model = Annotated[str, typer.Argument(help="Registered model.")]
 
 

@@ -1,10 +1,8 @@
 """What the commands do, once their arguments are read: make the parts by name, run, say how it ended."""
 
-import getpass
 import json
 import os
 import secrets
-import socket
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +13,14 @@ from typing import Any, cast
 from pydantic import JsonValue
 
 from flataudit import __version__, archive, plugins
+from flataudit.actor import actor
 from flataudit.audit import AuditKind, AuditRecord, Occasion, Parts, run
 from flataudit.config import AuditConfig, Challengers, DataSection, load_config
 from flataudit.contracts import Check, Comparer, Executor, Probe, Progress, Registry, Spec
 from flataudit.errors import ConfigurationError, FlatauditError, ReportError
 from flataudit.evidence import Array, Evidence, Outcome
+from flataudit.report.explanation import Explanation
+from flataudit.report.explanation import explained as explanations
 from flataudit.reuse import EvidenceStore, store_folder
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "checks",
     "evidences_of",
     "exit_code",
+    "explained",
     "for_run",
     "listing",
     "loaded_audit",
@@ -120,7 +122,7 @@ def perform(
     occasion = Occasion(
         id=f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}",
         created=now.isoformat(timespec="seconds"),
-        actor=_actor(),
+        actor=actor(),
         flataudit_version=__version__,
         dry_run=dry_run,
     )
@@ -189,6 +191,20 @@ def evidences_of(names: Sequence[str], tracking_uri: str | None = None) -> list[
             raise ConfigurationError(f"a candidate of {where}", got=wanted, remedy=plugins.nearest(wanted, known))
         prefix = f"{record.id[-6:]}:" if len(names) > 1 else ""
         found.extend((prefix + evidence.candidate.label, evidence) for evidence in chosen)
+    return found
+
+
+def explained(record: AuditRecord, candidate: str | None) -> list[Explanation]:
+    """The explanations of a stored audit, or of one of its candidates.
+
+    Raises:
+        ConfigurationError: it decided nothing about such a candidate.
+    """
+    found = [one for one in explanations(record) if candidate in (None, one.candidate)]
+    if not found:
+        known = [one.candidate for one in explanations(record)]
+        remedy = plugins.nearest(candidate or "", known) if known else "only gates and scheduled audits decide"
+        raise ConfigurationError(f"a candidate that audit {record.id} judged", got=candidate or "none", remedy=remedy)
     return found
 
 
@@ -274,17 +290,6 @@ def _uri(params: dict[str, JsonValue], tracking_uri: str | None) -> dict[str, Js
 def _check_formats(formats: Sequence[str]) -> None:
     for name in formats:
         plugins.make("reports", name)
-
-
-def _actor() -> str:
-    """Who runs this: what CI says of itself, else the user and the machine."""
-    if "GITHUB_ACTOR" in os.environ:
-        return f"{os.environ['GITHUB_ACTOR']} in {os.environ.get('GITHUB_WORKFLOW', 'a workflow')}"
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = f"uid {os.getuid()}"
-    return f"{user}@{socket.gethostname()}"
 
 
 def _quoted(text: str) -> str:

@@ -20,6 +20,7 @@ from flataudit.contracts import Progress as ProgressCallback
 from flataudit.evidence import Evidence, Measurement, Outcome
 from flataudit.report import numbers
 from flataudit.report.escaping import terminal_text
+from flataudit.report.explanation import Explanation
 from flataudit.report.standings import accuracy_metric, rows
 from flataudit.report.summary import (
     FIFTY_LABELS,
@@ -36,6 +37,7 @@ __all__ = [
     "show_audit",
     "show_checks",
     "show_comparison",
+    "show_explanations",
     "show_listing",
     "show_measurements",
 ]
@@ -76,6 +78,19 @@ def show_audit(record: AuditRecord, console: Console) -> None:
         _say(console, note)
     if record.decision is not None and len(record.decision.tied) > 1:
         _say(console, FIFTY_LABELS, "dim")
+
+
+def show_explanations(found: Sequence[Explanation], console: Console) -> None:
+    """A paragraph a candidate, then its criteria line by line."""
+    for one in found:
+        console.print(
+            Text.assemble(_word(one.verdict.upper(), one.verdict), "  ", _text(one.paragraph)), soft_wrap=True
+        )
+        table = _table("", "criterion", "verdict", "numbers", "examples needed")
+        for line in one.lines:
+            needed = f"{line.n_needed:,}" if line.n_needed else ""
+            table.add_row(_text(line.criterion), _word(line.verdict), _text(line.numbers), _text(needed))
+        console.print(table)
 
 
 def show_measurements(evidence: Evidence, console: Console) -> None:

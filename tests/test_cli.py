@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from flataudit import archive, cli
+from flataudit import archive, cli, examination
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's and torch.export's own
 
@@ -306,3 +306,99 @@ def test_a_full_disk_leaves_the_registry_alone(pair: Desk) -> None:
     code, document, err = pair.gate()
     assert code == 3 and "No space left on device" in err and document["exit_code"] == 3
     assert pair.alias == "1" and "flataudit.decision" not in pair.trainer.client.get_model_version("m", "2").tags
+
+
+# ── Nothing twice, and why ──
+
+
+def test_the_same_candidates_again_are_decided_the_same_without_measuring(pair: Desk) -> None:
+    first, document, _ = pair.gate("--dry-run")
+    again, other, told = pair.gate("--dry-run")
+    assert first == again == 0 and not document["reused"]
+    probes = {m["probe"] for c in document["candidates"] for m in c["measurements"] if m["probe"]}
+    assert {label: set(names) for label, names in other["reused"].items()} == {"v1": probes, "v2": probes}
+    assert document["candidates"] == other["candidates"] and document["decision"] == other["decision"]
+    assert "probes known" in told
+    third, fresh, _ = pair.gate("--dry-run", "--fresh")
+    assert third == 0 and not fresh["reused"]
+    assert fresh["candidates"] != document["candidates"]  # other seconds, at least
+
+
+def test_a_changed_policy_measures_nothing_and_a_changed_probe_only_itself(pair: Desk) -> None:
+    pair.gate("--dry-run")
+    pair.policy(POLICY + "policy: {score_lead: 0.01}\n")
+    _, document, _ = pair.gate("--dry-run")
+    assert set(document["reused"]) == {"v1", "v2"}
+    pair.policy(POLICY.replace("relative_error: 0.3", "relative_error: 0.5"))
+    _, document, _ = pair.gate("--dry-run")
+    assert "accuracy" in document["reused"]["v1"] and "hessian_trace" not in document["reused"]["v1"]
+
+
+def test_an_interrupted_gate_goes_on_where_it_stopped(pair: Desk) -> None:
+    """It ends at the second probe of the second candidate: what was measured before is known afterwards."""
+    run, calls = examination._run, []
+
+    def measured(*arguments: Any) -> Any:
+        calls.append(arguments[0])
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return run(*arguments)
+
+    with pair.patch.context() as patch:
+        patch.setattr(examination, "_run", measured)
+        code, _, err = pair.run("gate", "--json", "--engine", "local", "--dry-run")
+    assert code == 130 and "interrupted" in err
+    code, document, _ = pair.gate("--dry-run")
+    known = sum(len(names) for names in document["reused"].values())
+    assert code == 0 and known == 5
+
+
+def test_explain_tells_each_challengers_story(pair: Desk) -> None:
+    pair.gate("--dry-run", "--out", "one")
+    code, out, _ = pair.run("explain", "one")
+    said = " ".join(out.split())
+    assert code == 0 and "v2 is promoted." in said and "Its validation_accuracy is" in said and "inferior" in said
+    code, out, _ = pair.run("explain", "one", "--candidate", "v2", "--json")
+    (told,) = json.loads(out)["explanations"]
+    assert told["verdict"] == "promote" and [line["verdict"] for line in told["lines"]][-1] == "pass"
+    code, _, err = pair.run("explain", "one", "--candidate", "v7")
+    assert code == 2 and "v7" in err
+
+
+def test_the_ledger_tells_what_was_decided_and_can_undo_it(pair: Desk) -> None:
+    assert pair.gate()[0] == 0 and pair.alias == "2"
+    code, out, _ = pair.run("history", "m", "--json")
+    found = json.loads(out)
+    assert code == 0 and [(e["kind"], e["ending"]) for e in found["entries"]] == [("promote", "done")]
+    assert found["entries"][0]["validation_use"] == 1 and found["entries"][0]["alpha"] == pytest.approx(
+        0.0304, abs=1e-4
+    )
+    code, out, _ = pair.run("rollback", "m", "--reason", "it was too sure", "--json")
+    assert code == 0 and pair.alias == "1" and json.loads(out)["sequence"] == 2
+    undone = json.loads(pair.run("history", "m", "--json")[1])["entries"][1]
+    assert undone["kind"] == "rollback" and "it was too sure" in undone["why"]
+    code, out, _ = pair.run("history", "m")
+    assert code == 0 and "the chain of 2 holds" in out and "rollback" in out
+    assert pair.run("resume")[0] == 0
+    pair.champion("2")
+    code, out, _ = pair.run("history", "m")
+    assert code == 1 and "DRIFT" in out
+
+
+def test_the_validation_set_keeps_account_over_gates(pair: Desk) -> None:
+    """A question asked again is free; a new one costs, and the level falls."""
+    uses = []
+    for _ in range(2):
+        _, document, _ = pair.gate("--dry-run")
+        uses.append(document["validation_use"])
+    pair.register(linear(scale=0.7), "third")
+    for _ in range(2):
+        pair.gate()
+        pair.champion("1")
+    history = json.loads(pair.run("history", "m", "--json")[1])
+    told = [e["validation_use"] for e in history["entries"] if e["validation_use"]]
+    assert uses == [1, 1] and told == [1, 1]
+    pair.register(linear(scale=0.5), "fourth")
+    pair.gate()
+    history = json.loads(pair.run("history", "m", "--json")[1])
+    assert [e["validation_use"] for e in history["entries"] if e["validation_use"]] == [1, 1, 2]

@@ -40,19 +40,23 @@ def _document(audit: AuditRecord) -> Document:
             "tied": [label for label in decision.tied],
             "random_choice": decision.random_choice,
             "n_needed": decision.n_needed,
+            "validation_use": decision.validation_use,
+            "alpha": decision.alpha,
+            "warnings": list(decision.warnings),
         }
     if audit.kind == "audit":
         document |= {"champion": _named(audit.champion), "alarms": [_verdict(verdict) for verdict in audit.alarms]}
     receipt = audit.receipt
     return document | {
         "policy_digest": audit.policy_digest,
-        "sequence": None,
+        "sequence": receipt.sequence if receipt is not None else None,
         "audit": audit.id,
         "created": audit.created,
         "actor": audit.actor,
         "flataudit_version": audit.flataudit_version,
         "dry_run": audit.dry_run,
         "receipt": receipt.model_dump(mode="json") if receipt is not None else None,
+        "reused": {label: list(names) for label, names in audit.reused.items()},
         "data": [data.model_dump(mode="json") for data in audit.data],
         "candidates": [_candidate(evidence, audit, decision) for evidence in audit.evidences],
     }
