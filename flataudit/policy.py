@@ -183,6 +183,8 @@ class Policy(Record):
     """What flatness of unmatched candidates does to a criterion against the champion. `ignore`: the decision goes on
     without it, and says so. Every other metric that does not compare is inconclusive."""
     matching: Matching = Matching()
+    clustered: bool = False
+    """The validation examples of one group are not independent: paired intervals are those of whole groups."""
     validation_budget: ValidationBudget | None = ValidationBudget()
     """None: every decision is judged at 1 − `confidence`, as if it were the only one on its validation set."""
     waivers: tuple[Waiver, ...] = ()

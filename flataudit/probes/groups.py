@@ -38,9 +38,10 @@ GAP = Metric(
 class Groups(Record):
     """Accuracy of each group, ``group_accuracy/<group>``, of the worst one, and their spread; one forward pass.
 
-    Exact on these examples. Arrays ``group_accuracy/<group>``: correctness of the group's examples, so that two
-    candidates pair group by group. The worst of many noisy accuracies is lower than the worst true one, which the
-    estimate shares; its interval, from the lowest lower limit to the lowest upper one, does not.
+    Exact on these examples. Arrays: ``group_accuracy/<group>``, correctness of the group's examples, so that two
+    candidates pair group by group; ``validation_groups``, the group of each example, by which the comparer resamples
+    groups where the policy says ``clustered``. The worst of many noisy accuracies is lower than the worst true one,
+    which the estimate shares; its interval, from the lowest lower limit to the lowest upper one, does not.
     """
 
     version: ClassVar[str] = "1"
@@ -67,7 +68,9 @@ class Groups(Record):
         found = {_name(data, int(code)): right[data.groups == code] for code in order}
         enough = {name: values for name, values in found.items() if len(values) >= self.min_examples}
         rows = [self._reading(name, values) for name, values in list(found.items())[: self.most]]
-        return [self._worst(enough, len(found)), self._spread(enough), *rows]
+        worst = self._worst(enough, len(found))
+        codes = {"validation_groups": Array.pack(np.ascontiguousarray(data.groups, dtype=np.int64))}
+        return [Reading(worst.measurement, codes), self._spread(enough), *rows]
 
     def _reading(self, name: str, values: NDArray[np.float64]) -> Reading:
         metric = GROUP.of(name)

@@ -7,7 +7,7 @@ without an error give a difference and a reason. Candidates that were measured d
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import numpy as np
 from pydantic import Field, NonNegativeInt
@@ -17,6 +17,7 @@ from flataudit.evidence import Examined, Measurement, Outcome, Record
 from flataudit.policy import Policy
 from flataudit.statistics import score
 from flataudit.statistics.agreement import with_agreement
+from flataudit.statistics.clusters import clustered_difference
 from flataudit.statistics.matching import is_flatness, unmatched
 from flataudit.statistics.paired import (
     ROUNDING,
@@ -28,7 +29,7 @@ from flataudit.statistics.paired import (
     paired_t,
     unpaired,
 )
-from flataudit.statistics.samples import is_binary, measured, values
+from flataudit.statistics.samples import array, is_binary, measured, values
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,6 +77,8 @@ class _Table:
 
     def __init__(self, examined: Sequence[Examined], policy: Policy, replicates: int, seed: int) -> None:
         self.confidence, self.matching = policy.non_inferiority.confidence, policy.matching
+        self.clusters, self.drawn = _clusters(examined) if policy.clustered else None, (replicates, seed)
+        self.clustered = policy.clustered
         self.always = (policy.non_inferiority.metric, "score")
         kept = {(m.metric, _label(one)): values(one, m.metric) for one in examined for m in one.evidence.measurements}
         self.values: Columns = {key: column for key, column in kept.items() if column is not None}
@@ -107,6 +110,8 @@ class _Table:
 
     def _difference(self, ours: Measurement, theirs: Measurement, first: str, second: str) -> Difference:
         metric, confidence = ours.metric, self.confidence
+        if self.clustered and (found := self._by_groups(ours, first, second)) is not None:
+            return found
         if metric == "score" and first in self.samples and second in self.samples:
             gaps = self.scores[second] - self.scores[first]
             return score.difference(self.samples[first], self.samples[second], gaps, confidence=confidence)
@@ -124,8 +129,34 @@ class _Table:
         influence = (changes - changes.mean()) / len(changes)
         return bootstrapped(float(changes.mean()), influence, gaps, n=len(changes), confidence=confidence)
 
+    def _by_groups(self, ours: Measurement, first: str, second: str) -> Difference | None:
+        """The difference with an interval of whole groups; None for what does not rest on the validation examples."""
+        metric, (replicates, seed) = ours.metric, self.drawn
+        settings = _Settings(confidence=self.confidence, replicates=replicates, seed=seed)
+        one, other = self.values.get((metric, first)), self.values.get((metric, second))
+        if metric == "score" and first in self.samples and second in self.samples and self.clusters is not None:
+            return score.clustered(self.samples[first], self.samples[second], self.clusters, **settings)
+        if one is None or other is None or metric.startswith(_OTHER_EXAMPLES) or is_flatness(ours):
+            return None
+        if self.clusters is None or len(self.clusters) != len(one) or len(one) != len(other):
+            reason = "the policy says clustered, and the groups of the examples are not known: list the probe groups"
+            return Difference(float(other.mean() - one.mean()), None, None, None, len(one), "clustered", reason)
+        return clustered_difference(one, other, self.clusters, **settings)
 
+
+_OTHER_EXAMPLES = ("shift_accuracy/", "agreement/", "group_accuracy/")
 _NAMES = {"metric", "champion", "challenger", "confidence"}
+
+
+class _Settings(TypedDict):
+    confidence: float
+    replicates: int
+    seed: int
+
+
+def _clusters(examined: Sequence[Examined]) -> "NDArray[np.generic] | None":
+    """The group of each validation example, the same for all candidates."""
+    return next((found for one in examined if (found := array(one, "validation_groups")) is not None), None)
 
 
 def _label(examined: Examined) -> str:

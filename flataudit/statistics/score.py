@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 import numpy as np
+from scipy.special import stdtr, stdtrit
 
 from flataudit.evidence import Array, Examined, Measurement, Metric, Outcome
 from flataudit.policy import ScoreWeights
+from flataudit.statistics.clusters import clustered_difference
 from flataudit.statistics.means import bounded_mean
 from flataudit.statistics.paired import ROUNDING, Difference, bca_interval, bootstrap_means, bootstrapped, no_variance
 from flataudit.statistics.samples import array, measured, values
@@ -24,7 +26,7 @@ from flataudit.statistics.samples import array, measured, values
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["SCORE", "Part", "Sample", "difference", "parts", "replicates", "sample", "scored"]
+__all__ = ["SCORE", "Part", "Sample", "clustered", "difference", "parts", "replicates", "sample", "scored"]
 
 VALIDATION = "validation"
 SCORE = Metric(
@@ -151,6 +153,29 @@ def difference(
     if float(np.abs(influence).max()) <= ROUNDING / first.n:
         return no_variance(gap, min(len(v) for v in first.values.values()), confidence=confidence)
     return bootstrapped(gap, influence, resampled, n=first.n, confidence=confidence)
+
+
+def clustered(
+    first: Sample, second: Sample, groups: "NDArray[np.generic]", *, confidence: float, replicates: int, seed: int
+) -> Difference | None:
+    """Second score minus first where validation examples come in groups; None where they are no part of the score.
+
+    The validation part as `flataudit.statistics.clusters` has it; the errors of the other sets, which are independent
+    of it, are added, with Student's interval at one degree of freedom fewer than there are groups.
+    """
+    one, other = first.values.get(VALIDATION), second.values.get(VALIDATION)
+    if one is None or other is None or len(one) != len(groups) or len(one) != len(other):
+        return None
+    main = clustered_difference(one, other, groups, confidence=confidence, replicates=replicates, seed=seed)
+    changes = [second.values[name] - v for name, v in sorted(first.values.items()) if name != VALIDATION]
+    if not changes or main.standard_error is None or main.difference is None:
+        return main if not changes else None
+    gap = main.difference + sum(float(change.mean()) for change in changes)
+    error = math.sqrt(main.standard_error**2 + sum(float(change.var()) / len(change) for change in changes))
+    freedom = len(np.unique(groups)) - 1
+    half = float(stdtrit(freedom, (1 + confidence) / 2)) * error
+    p_value = 2 * float(stdtr(freedom, -abs(gap) / error))
+    return Difference(gap, error, (gap - half, gap + half), p_value, main.n, f"{main.method}, other sets added")
 
 
 def _error(

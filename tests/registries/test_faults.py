@@ -26,7 +26,7 @@ pytestmark = [
 ]
 
 FAULTS = ("500 before", "500 after", "lost", "late", "stale")
-SHARE = 0.12
+SHARE = 0.15
 TIMEOUT = 1
 
 
@@ -126,7 +126,7 @@ def test_nothing_is_lost_and_nothing_happens_twice(server, proxy, promotion, tmp
 
     clean = promoter(server.uri)
     champion, interrupted = None, 0
-    for number in range(24):
+    for number in range(14):
         challenger = found[number % 3]
         draft = promotion(name, challenger, champion, f"decision {number}")
         proxy.share = SHARE

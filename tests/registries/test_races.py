@@ -4,6 +4,7 @@ import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import postgres
 import pytest
 
 from flataudit.errors import ConflictError
@@ -150,3 +151,15 @@ def test_whole_records_at_once(server, name, audit, files, tmp_path):
     assert account.ledger.problems() == () and len(account.ledger.entries) == 3
     decisions = {v: server.client.get_model_version(name, v).tags["flataudit.decision"] for v in "123"}
     assert sorted(decisions.values()) == ["conflict", "conflict", "promote"]
+
+
+def test_over_postgresql(server, name, promotion, tmp_path):
+    """The same races where many connections write at once: SQLite admits one writer at a time."""
+    reason = postgres.lacking()
+    if reason:
+        pytest.skip(reason)
+    with (
+        postgres.cluster() as database,
+        postgres.tracking_server(database, tmp_path) as uri,
+    ):
+        race(type(server)(uri, tmp_path / "files"), name, promotion, tmp_path, 6)

@@ -287,3 +287,43 @@ def test_eight_candidates_in_seconds() -> None:
     spent = time.process_time() - started
     assert len(comparisons) == 5 * len(list(combinations(range(8), 2)))
     assert spent < 6
+
+
+# ── Examples in groups ──
+
+
+def _grouped(label: str, seed: int, *, groups: int = 60, size: int = 10, known: bool = True) -> Examined:
+    """Accuracy and corrupted accuracy that whole groups share: ten examples of a group tell little more than one."""
+    generator = np.random.default_rng(seed)
+    shared = np.repeat(generator.random(groups) < 0.8, size).astype(np.float64)
+    found = _examined(label, {"validation_accuracy": shared, "corruption_accuracy": 0.9 * shared})
+    codes = Array.pack(np.repeat(np.arange(groups), size))
+    return Examined(found.evidence, {**found.arrays, **({"validation_groups": codes} if known else {})})
+
+
+def test_groups_widen_the_intervals_where_the_policy_says_clustered() -> None:
+    pair = FEW.score([_grouped("1", 1), _grouped("2", 2)], PLAIN)
+    policy = Policy(clustered=True)
+    plain, grouped = ({c.metric: c for c in FEW.compare(pair, p)} for p in (PLAIN, policy))
+    for metric in ("validation_accuracy", "corruption_accuracy", "score"):
+        wide, narrow = grouped[metric].standard_error, plain[metric].standard_error
+        assert wide is not None and narrow is not None and wide == pytest.approx(np.sqrt(10) * narrow, rel=0.15)
+        assert grouped[metric].difference == pytest.approx(plain[metric].difference)
+
+
+def test_clustered_without_groups_has_no_interval_and_says_why() -> None:
+    pair = [_grouped("1", 1, known=False), _grouped("2", 2, known=False)]
+    found = {c.metric: c for c in FEW.compare(pair, Policy(clustered=True))}
+    assert found["validation_accuracy"].interval is None
+    assert "list the probe groups" in (found["validation_accuracy"].reason or "")
+
+
+def test_two_alike_candidates_on_grouped_examples_are_rarely_told_apart() -> None:
+    """400 worlds of 60 groups: clustered, one in twenty is significant; as if independent, half are."""
+    told = {False: 0, True: 0}
+    for seed in range(400):
+        pair = [_grouped("1", 2 * seed), _grouped("2", 2 * seed + 1)]
+        for clustered in told:
+            found = {c.metric: c for c in FEW.compare(pair, Policy(clustered=clustered))}
+            told[clustered] += (found["validation_accuracy"].p_value or 0) <= 0.05
+    assert told[True] <= 36 and told[False] >= 150
