@@ -28,7 +28,7 @@ from flataudit.contracts import (
     Spec,
     Task,
 )
-from flataudit.decision import Comparison, Decision, Verdict
+from flataudit.decision import Comparison, Decision, Selection, Verdict
 from flataudit.errors import ConfigurationError, ModelError, NotFoundError
 from flataudit.evidence import Array, Candidate, Evidence, Examined, Record
 from flataudit.examination import artifact_size, failed_evidence, load_data, make_probe, merged
@@ -100,6 +100,8 @@ class AuditRecord(Record):
     comparisons: tuple[Comparison, ...] = ()
     decision: Decision | None = None
     """Of a gate."""
+    selection: Selection | None = None
+    """Of a gate among several: the best one's number without its luck."""
     alarms: tuple[Verdict, ...] = ()
     """Of a scheduled audit: every absolute limit, as the champion meets it today."""
     dry_run: bool = False
@@ -186,7 +188,8 @@ def run(kind: AuditKind, plan: AuditPlan, parts: Parts, occasion: Occasion) -> A
             today=_day(occasion),
             validation_use=_use(parts.registry, record),
         )
-        record = record.model_copy(update={"comparisons": comparisons, "decision": decision})
+        chosen = parts.comparer.selection(examined, plan.policy)
+        record = record.model_copy(update={"comparisons": comparisons, "decision": decision, "selection": chosen})
     if kind == "audit":
         record = record.model_copy(update={"alarms": limits(plan.policy, evidences[0], today=_day(occasion))})
     files = parts.publish(record, {one.evidence.candidate.label: one.arrays for one in examined})

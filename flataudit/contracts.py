@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, Self, 
 
 from pydantic import Field, JsonValue, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from flataudit.decision import Comparison
+from flataudit.decision import Comparison, Selection
 from flataudit.evidence import Array, Candidate, Cost, Examined, Measurement, Metric, Record
 from flataudit.ledger import LedgerEntry
 from flataudit.policy import Policy
@@ -362,6 +362,10 @@ class Comparer(Protocol):
 
     def compare(self, examined: Sequence[Examined], policy: Policy) -> Sequence[Comparison]:
         """Each ordered pair, for every metric both have; refusals are comparisons with a reason."""
+        ...
+
+    def selection(self, examined: Sequence[Examined], policy: Policy) -> Selection | None:
+        """What having chosen the best of several means for its number; None where it cannot be said."""
         ...
 
 

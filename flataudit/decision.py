@@ -6,7 +6,7 @@ from pydantic import Field, NonNegativeFloat
 
 from flataudit.evidence import Better, Interval, Record
 
-__all__ = ["Comparison", "Decision", "DecisionKind", "Standing", "Verdict", "VerdictKind"]
+__all__ = ["Comparison", "Decision", "DecisionKind", "Selection", "Standing", "Verdict", "VerdictKind"]
 
 VerdictKind = Literal["pass", "fail", "inconclusive", "missing", "not_comparable"]
 DecisionKind = Literal["promote", "hold", "reject", "inconclusive"]
@@ -60,6 +60,23 @@ class Comparison(Record):
         if self.interval is None or self.better == "neither":
             return None
         return self.interval if self.better == "higher" else (-self.interval[1], -self.interval[0])
+
+
+class Selection(Record):
+    """What choosing the best of several does to its number, and who else may be the best."""
+
+    metric: str
+    best: str
+    """Label of the candidate with the best estimate, champion and challengers alike."""
+    of: int
+    """Candidates among which it is the best."""
+    observed: float
+    corrected: float
+    """Median-unbiased, given that it won (Andrews, Kitagawa & McCloskey 2024); the best of many is lucky too."""
+    interval: Interval
+    confidence: float = 0.95
+    confidence_set: tuple[str, ...]
+    """Labels of those that no other is significantly better than; holds the truly best at this confidence."""
 
 
 class Verdict(Record):

@@ -10,7 +10,7 @@ import pytest
 from flataudit import archive
 from flataudit.audit import AuditKind, AuditPlan, AuditRecord, Occasion, Parts, run
 from flataudit.contracts import DataSpec, Finished, Job, Progress, Receipt, Spec
-from flataudit.decision import Comparison
+from flataudit.decision import Comparison, Selection
 from flataudit.errors import ConfigurationError, ConflictError, DataError, ModelError, NotFoundError, ReportError
 from flataudit.evidence import Array, AuditProtocol, Candidate, Evidence, Examined, Metric
 from flataudit.ledger import LedgerEntry
@@ -98,6 +98,9 @@ class Book:
                 )
             )
         return found
+
+    def selection(self, examined: Sequence[Examined], policy: Policy) -> Selection | None:
+        return None
 
     def publish(self, record: AuditRecord, arrays: archive.Arrays) -> Path:
         self.told.append("publish")

@@ -104,6 +104,16 @@ def facts(record: AuditRecord) -> tuple[Fact, ...]:
             told.append(Fact("A random choice among them", number(decision.random_choice, 4), f"mean {metric}"))
         if chosen is not None and len(decision.tied) > 1:
             told.append(Fact("The choice of the tie-break", number(chosen, 4), f"{metric} of {first}"))
+    chosen_best = record.selection
+    if chosen_best is not None:
+        low, high = chosen_best.interval
+        note = (
+            f"{chosen_best.metric} {number(chosen_best.observed, 4)} without the luck of the best of {chosen_best.of}"
+        )
+        corrected = f"{number(chosen_best.corrected, 4)} [{number(low, 4)}, {number(high, 4)}]"
+        told.append(Fact(f"{chosen_best.best}, corrected", corrected, note))
+        others = chosen_best.confidence_set
+        told.append(Fact("May be the best", str(len(others)), ", ".join(others)))
     if decision.n_needed is not None:
         told.append(Fact("Examples that settle the nearest question", count(decision.n_needed), _had(record)))
     return tuple(told)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 import numpy as np
 from pydantic import Field, NonNegativeInt
 
-from flataudit.decision import Comparison
+from flataudit.decision import Comparison, Selection
 from flataudit.evidence import Examined, Measurement, Outcome, Record
 from flataudit.policy import Policy
 from flataudit.statistics import score
@@ -30,6 +30,7 @@ from flataudit.statistics.paired import (
     unpaired,
 )
 from flataudit.statistics.samples import array, is_binary, measured, values
+from flataudit.statistics.selection import selection
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -70,6 +71,10 @@ class PairedComparer(Record):
         pairs = list(combinations(sorted(examined, key=_label), 2))
         table = _Table(examined, policy, self.replicates, self.seed)
         return tuple(comparison for first, second in pairs for comparison in table.pair(first, second))
+
+    def selection(self, examined: Sequence[Examined], policy: Policy) -> Selection | None:
+        """The winner's corrected estimate and the model confidence set, in the policy's metric."""
+        return selection(examined, policy)
 
 
 class _Table:

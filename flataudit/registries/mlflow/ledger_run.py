@@ -23,7 +23,7 @@ from mlflow.exceptions import MlflowException
 from pydantic import ValidationError
 
 from flataudit.errors import RegistryError
-from flataudit.journal import Journal
+from flataudit.journal import Journal, Seen
 from flataudit.ledger import Ending, Ledger, LedgerEntry
 from flataudit.registries.mlflow.client import retried
 from flataudit.registries.mlflow.writing import artifact_location, experiment_id
@@ -68,11 +68,13 @@ class LedgerRun:
             RegistryError: the chain is broken, or ends before what this machine has seen of it.
         """
         for attempt in range(_TRIES):
+            seen = self._seen()  # first: another process of this machine may see more while this one reads
             ledger = self.unverified()
-            if not self._cut_back(ledger):
+            cut_back = _cut_back(ledger, seen)
+            if not cut_back:
                 break
             time.sleep(0.1 * 2**attempt)  # a stale answer, unless it stays so
-        problems = ledger.problems() or self._cut_back(ledger)
+        problems = ledger.problems() or cut_back
         if problems:
             raise RegistryError(f"an unbroken ledger of {self.model!r}", got=problems[0], remedy=_REMEDY)
         if ledger.head:
@@ -157,18 +159,11 @@ class LedgerRun:
         with contextlib.suppress(OSError):  # a folder that cannot be written: whoever promotes says so
             self.journal.saw(self.run_id, head)
 
-    def _cut_back(self, ledger: Ledger) -> tuple[str, ...]:
+    def _seen(self) -> Seen | None:
         try:
-            seen = self.journal.seen(self.run_id)
+            return self.journal.seen(self.run_id)
         except OSError:
-            return ()
-        if seen is None:
-            return ()
-        if len(ledger.entries) < seen.sequence:
-            return (f"{len(ledger.entries)} entries, of which this machine has seen {seen.sequence}",)
-        if ledger.entries[seen.sequence - 1].digest != seen.digest:
-            return (f"another entry {seen.sequence} than this machine has seen",)
-        return ()
+            return None
 
 
 def located(client: mlflow.MlflowClient, model: str, journal: Journal) -> LedgerRun | None:
@@ -239,6 +234,17 @@ def _finished_run(client: mlflow.MlflowClient, home: str, tags: Mapping[str, str
 
 def _name(model: str) -> str:
     return f"ledger.{hashlib.sha256(model.encode()).hexdigest()[:32]}"
+
+
+def _cut_back(ledger: Ledger, seen: Seen | None) -> tuple[str, ...]:
+    """How a ledger lacks what was seen of it."""
+    if seen is None:
+        return ()
+    if len(ledger.entries) < seen.sequence:
+        return (f"{len(ledger.entries)} entries, of which this machine has seen {seen.sequence}",)
+    if ledger.entries[seen.sequence - 1].digest != seen.digest:
+        return (f"another entry {seen.sequence} than this machine has seen",)
+    return ()
 
 
 def _claims(found: re.Match[str], sequence: int) -> bool:
