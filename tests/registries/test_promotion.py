@@ -181,3 +181,54 @@ def test_a_winner_that_is_not_registered_is_a_note(trainer, candidates, audit, f
     assert "register it, choose it by its version" in receipt.notes[0]
     assert champion_of(trainer) == "1"
     assert run_decisions(trainer)[winner.label] == "unregistered"
+
+
+# ── Records that do not hold together ──
+
+
+def with_evidence(made, index, **changes):
+    evidences = list(made.evidences)
+    evidences[index] = evidences[index].model_copy(update=changes)
+    return made.model_copy(update={"evidences": tuple(evidences)})
+
+
+@pytest.mark.parametrize("index", [0, 1], ids=["champion", "winner"])
+def test_evidence_on_other_data_promotes_nothing(trainer, registry, candidates, audit, files, index):
+    made = audit(candidates, champion=candidates[0], promoted=candidates[1])
+    other = made.evidences[index].protocol.model_copy(update={"data": {"validation": "sha256:other"}})
+    with pytest.raises(TamperedError, match="data 'validation'.*got sha256:other"):
+        registry.record(with_evidence(made, index, protocol=other), files, promote=True)
+    assert champion_of(trainer) == "1" and registry.history() == ()
+
+
+def test_evidence_on_other_bytes_promotes_nothing(trainer, registry, candidates, audit, files):
+    made = audit(candidates, champion=candidates[0], promoted=candidates[1])
+    other = candidates[1].model_copy(update={"digest": "sha256:other"})
+    with pytest.raises(TamperedError, match="the bytes that were judged"):
+        registry.record(with_evidence(made, 1, candidate=other), files, promote=True)
+    assert champion_of(trainer) == "1" and registry.history() == ()
+
+
+def test_a_decision_by_another_policy_promotes_nothing(trainer, registry, candidates, audit, files):
+    made = audit(candidates, champion=candidates[0], promoted=candidates[1])
+    decision = made.decision.model_copy(update={"policy_digest": "sha256:other"})
+    with pytest.raises(TamperedError, match="a decision by policy"):
+        registry.record(made.model_copy(update={"decision": decision}), files, promote=True)
+    assert champion_of(trainer) == "1" and registry.history() == ()
+
+
+def test_a_validation_set_that_others_used_meanwhile(trainer, registry, candidates, audit, files):
+    """Two gates that both believe to be its first use would both spend the share of the first."""
+    first = audit(candidates, champion=candidates[0], verdict="reject")
+    made = audit(candidates, champion=candidates[0], promoted=candidates[1], audit_id="second")
+    decision = made.decision.model_copy(update={"validation_use": 1, "alpha": 0.03})
+    made = made.model_copy(update={"decision": decision})
+    registry.record(first, files, promote=False)
+    with pytest.raises(ConflictError, match="use 1 of this validation set"):
+        registry.record(made, files, promote=True)
+    assert champion_of(trainer) == "1"
+    assert [(e.kind, e.alpha) for e in registry.history()] == [("reject", None), ("conflict", 0.03)]
+    again = made.model_copy(
+        update={"id": "third", "decision": decision.model_copy(update={"validation_use": 3, "alpha": 0.003})}
+    )
+    assert registry.record(again, files, promote=True).promoted == champion_of(trainer) == "3"
