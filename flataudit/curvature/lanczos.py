@@ -22,8 +22,12 @@ __all__ = ["LanczosRun", "Products", "SharedRun", "Tridiagonal", "basis_bytes", 
 
 Products = Callable[[Tensor], Tensor]
 """A v for each row v of ``(k, n)``, in the same shape."""
-BLOCK = 8
-"""Basis vectors that are stored, and orthogonalised against, at a time."""
+_BLOCK, _LARGE = 8, 2**21
+
+
+def block(dimension: int) -> int:
+    """Basis vectors that are stored, and orthogonalised against, at a time: one where each takes much memory."""
+    return _BLOCK if dimension < _LARGE else 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +89,7 @@ class LanczosRun:
         self._diagonal: list[Tensor] = []
         self._off_diagonal: list[Tensor] = []
         self.rows, self.dimension = starts.shape
+        self._block = block(self.dimension)
         self._precision = torch.finfo(starts.dtype).eps * self.dimension**0.5
         self._scale = torch.zeros(self.rows, dtype=torch.float64)
         self._ends: list[int | None] = [None] * self.rows
@@ -112,14 +117,14 @@ class LanczosRun:
         """Σ_j c_j q_j for each column c of ``(steps, d)``: vectors ``(d, n)`` of a row's Krylov space."""
         first = self._blocks[0]
         total = first.new_zeros(coefficients.shape[1], self.dimension)
-        for start, block in zip(range(0, len(coefficients), BLOCK), self._blocks, strict=False):
-            part = coefficients[start : start + BLOCK].to(first.device, first.dtype)
-            total += part.T @ block[row, : len(part)]
+        for start, some in zip(range(0, len(coefficients), self._block), self._blocks, strict=False):
+            part = coefficients[start : start + self._block].to(first.device, first.dtype)
+            total += part.T @ some[row, : len(part)]
         return total
 
     def _step(self, products: Products) -> None:
         index = self.steps
-        current = self._blocks[index // BLOCK][:, index % BLOCK]
+        current = self._blocks[index // self._block][:, index % self._block]
         active = [row for row, end in enumerate(self._ends) if end is None]
         images = torch.zeros_like(current)
         images[active] = products(current[active])
@@ -138,9 +143,9 @@ class LanczosRun:
     def _keep(self, vectors: Tensor) -> None:
         """Add them to the basis; of a row that is exhausted, nothing."""
         over = torch.tensor([end is not None for end in self._ends], device=vectors.device)
-        place = (self.steps) % BLOCK
+        place = self.steps % self._block
         if place == 0:
-            self._blocks.append(vectors.new_zeros(self.rows, BLOCK, self.dimension))
+            self._blocks.append(vectors.new_zeros(self.rows, self._block, self.dimension))
         self._blocks[-1][:, place] = vectors.masked_fill(over[:, None], 0.0)
 
     def _orthogonal(self, vectors: Tensor) -> Tensor:
@@ -148,10 +153,10 @@ class LanczosRun:
         for _ in range(2):
             if self._locked is not None:
                 vectors = torch.addmm(vectors, vectors @ self._locked.T, self._locked, alpha=-1)
-            for block in self._blocks:
+            for some in self._blocks:
                 # Row by row: a batched product with one column is ten times as slow on a CPU.
                 vectors = torch.stack(
-                    [torch.addmv(row, part.T, part @ row, alpha=-1) for row, part in zip(vectors, block, strict=True)]
+                    [torch.addmv(row, part.T, part @ row, alpha=-1) for row, part in zip(vectors, some, strict=True)]
                 )
         return vectors
 
@@ -195,7 +200,8 @@ def basis_bytes(like: Tensor, steps: int) -> int:
     >>> basis_bytes(torch.zeros(5), 7), basis_bytes(torch.zeros(5), 8)
     (160, 320)
     """
-    return math.ceil((steps + 1) / BLOCK) * BLOCK * like.numel() * like.element_size()
+    size = block(like.numel())
+    return math.ceil((steps + 1) / size) * size * like.numel() * like.element_size()
 
 
 def steps_within(memory_bytes: float, like: Tensor) -> int:
@@ -204,4 +210,5 @@ def steps_within(memory_bytes: float, like: Tensor) -> int:
     >>> steps_within(320, torch.zeros(5)), steps_within(100, torch.zeros(5))
     (15, -1)
     """
-    return int(memory_bytes / (BLOCK * like.numel() * like.element_size())) * BLOCK - 1
+    size = block(like.numel())
+    return int(memory_bytes / (size * like.numel() * like.element_size())) * size - 1

@@ -8,7 +8,9 @@ between them and another pair is tried. What cannot be decided is said to be unc
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from glob import escape
 
 import torch
 
@@ -25,9 +27,11 @@ STEPS = (5e-5, 2.5e-5, 1e-5, 1e-4, 3e-4, 1e-3, 2e-3)
 """Lengths of a step in units of ‖θ‖; each is compared with the one before: short ones first, which few kinks are
 within, and longer ones for a curvature that rounding hides."""
 DIRECTIONS = 3
-"""Random directions: an error in a small part of the network is a small part of any one curvature. Large networks
-have one, since each is as long as the parameters and in float64."""
+"""Random directions: an error in a small part of the network is a small part of any one curvature."""
 _LARGE = 2**20
+"""In larger networks one direction moves a random sample of the tensors, all of the small ones among them, and about
+this many numbers: the check must not take more memory than what it checks."""
+_SMALL = 2**13
 AGREEMENT = 1e-3
 """Two differences that are as close as this share are taken for the curvature."""
 TOLERANCE = 4e-3
@@ -46,8 +50,13 @@ class SelfCheck:
     """What came of it, in words."""
 
 
-def self_check(model: Differentiable, data: AuditData) -> SelfCheck:
+def self_check(model: Differentiable, data: AuditData, names: Sequence[str] | None = None) -> SelfCheck:
     """Compare once, on the first examples and the model's own parameters.
+
+    Args:
+        model: to be checked.
+        data: its examples.
+        names: parameters that matter; None: all.
 
     Raises:
         ModelError: they differ: no curvature of this model can be trusted.
@@ -59,7 +68,10 @@ def self_check(model: Differentiable, data: AuditData) -> SelfCheck:
     targets = None if data.targets is None else data.targets[:n]
     few = AuditData(data.name, data.role, data.inputs[:n], targets, None, "")
     try:
-        found = _checked(Objective(exact, few))
+        known = tuple(names or exact.parameters)
+        moved = _moved(exact, known)
+        objective = Objective(exact, few, parameters=[escape(name) for name in moved])
+        found = _checked(objective, DIRECTIONS if moved == known else 1)
     except ModelError:
         raise
     except (RuntimeError, NotImplementedError) as error:
@@ -68,8 +80,21 @@ def self_check(model: Differentiable, data: AuditData) -> SelfCheck:
     return decided[0] if decided else found[0]
 
 
-def _checked(objective: Objective) -> list[SelfCheck]:
-    count = DIRECTIONS if objective.origin.numel() < _LARGE else 1
+def _moved(model: Differentiable, names: Sequence[str]) -> tuple[str, ...]:
+    """The tensors that the directions move."""
+    sizes = {name: model.parameters[name].numel() for name in names}
+    if sum(sizes.values()) < _LARGE:
+        return tuple(names)
+    order = torch.randperm(len(names), generator=generator(0, "self-check tensors")).tolist()
+    chosen, room = {name for name, size in sizes.items() if size <= _SMALL}, _LARGE
+    for name in (names[place] for place in order):
+        if name not in chosen and (sizes[name] <= room or room == _LARGE):
+            chosen.add(name)
+            room -= sizes[name]
+    return tuple(name for name in names if name in chosen)
+
+
+def _checked(objective: Objective, count: int) -> list[SelfCheck]:
     drawn = [normals(objective.origin, generator(index, "self-check")) for index in range(count)]
     directions = torch.stack([one / one.norm() for one in drawn])
     loss, found = objective.loss(objective.origin), []

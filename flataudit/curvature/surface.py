@@ -58,7 +58,7 @@ class Surface(Objective):
         Raises:
             ModelError: the second derivatives are wrong.
         """
-        return self.remember("self-check", lambda: self_check(self.model, self.data))
+        return self.remember("self-check", lambda: self_check(self.model, self.data, self.names))
 
     @property
     def second_derivatives(self) -> str:

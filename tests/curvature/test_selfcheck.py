@@ -5,6 +5,7 @@ import torch
 from networks import Network, examples, relu_mlp, seeded, tanh_mlp
 from torch import Tensor, nn
 
+from flataudit.curvature import selfcheck
 from flataudit.curvature.selfcheck import self_check
 from flataudit.curvature.surface import Surface
 from flataudit.errors import ModelError
@@ -61,3 +62,24 @@ def test_a_model_without_a_float64_twin_is_unchecked_and_not_refused() -> None:
     network = Network(tanh_mlp())
     network.precise = lambda: None  # type: ignore[method-assign]
     assert self_check(network, examples()).told.startswith("unchecked")
+
+
+def test_a_large_network_is_checked_on_some_of_its_tensors_and_all_of_its_small_ones(monkeypatch) -> None:
+    monkeypatch.setattr(selfcheck, "_LARGE", 64)
+    monkeypatch.setattr(selfcheck, "_SMALL", 8)
+    network = Network(
+        seeded(nn.Sequential(nn.Linear(4, 12), nn.Tanh(), nn.Linear(12, 12), nn.Tanh(), nn.Linear(12, 3)))
+    )
+    moved = selfcheck._moved(network, tuple(network.parameters))
+    sizes = {name: p.numel() for name, p in network.parameters.items()}
+    assert "4.bias" in moved and 8 < sum(sizes[name] for name in moved) < sum(sizes.values())
+    assert self_check(network, examples()).told == "agrees"
+    with pytest.raises(ModelError, match="second derivatives that agree"):
+        self_check(Network(seeded(Model(Wrong.apply))), examples())
+
+
+def test_only_the_parameters_that_matter_are_moved() -> None:
+    wrong = Network(seeded(Model(Wrong.apply)))
+    assert self_check(wrong, examples(), ["last.weight", "last.bias"]).told == "agrees"
+    with pytest.raises(ModelError, match="second derivatives that agree"):
+        self_check(wrong, examples(), ["first.weight"])

@@ -196,7 +196,7 @@ def with_evidence(made, index, **changes):
 def test_evidence_on_other_data_promotes_nothing(trainer, registry, candidates, audit, files, index):
     made = audit(candidates, champion=candidates[0], promoted=candidates[1])
     other = made.evidences[index].protocol.model_copy(update={"data": {"validation": "sha256:other"}})
-    with pytest.raises(TamperedError, match="data 'validation'.*got sha256:other"):
+    with pytest.raises(TamperedError, match=r"data 'validation'.*got sha256:other"):
         registry.record(with_evidence(made, index, protocol=other), files, promote=True)
     assert champion_of(trainer) == "1" and registry.history() == ()
 
