@@ -28,6 +28,7 @@ from flataudit.contracts import (
 )
 from flataudit.evidence import Array, Candidate, Examined, Metric, Record
 from flataudit.executors.local import LocalExecutor
+from flataudit.ledger import Ledger, LedgerDraft, LedgerEntry
 from flataudit.manifest import manifest_digest
 from flataudit.report.markdown import MarkdownReport
 from flataudit.testing import check_executor, check_probe, check_registry, check_renderer
@@ -330,6 +331,26 @@ class Folder:
         (into / "model").write_bytes(self.files[candidate.version or ""])
         return candidate.model_copy(update={"flavour": "pytorch", "digest": manifest_digest(into)})
 
+    def history(self) -> Sequence[LedgerEntry]:
+        draft = LedgerDraft(
+            model="m",
+            alias="champion",
+            kind="hold",
+            audit="a",
+            operation="o",
+            created="2026-01-01T00:00:00+00:00",
+            actor="t",
+        )
+        ledger = Ledger(model="m")
+        for _ in range(2):
+            ledger = ledger.model_copy(update={"entries": (*ledger.entries, ledger.followed_by(draft))})
+        return ledger.entries
+
+
+class LosesAnEntry(Folder):
+    def history(self) -> Sequence[LedgerEntry]:
+        return super().history()[1:]
+
 
 class ChallengesItself(Folder):
     def challengers(self) -> Sequence[Candidate]:
@@ -365,6 +386,7 @@ def test_a_registry_without_fault_passes() -> None:
         (ForgetsTheDigest, "the digest of the fetched files of v1"),
         (Empty, "a champion or a challenger"),
         (Renames, "change nothing else when fetching"),
+        (LosesAnEntry, "a history that is a chain"),
     ],
 )
 def test_a_careless_registry_is_found(registry: type[Folder], expected: str) -> None:

@@ -39,6 +39,7 @@ data:
 probes:                            # without this key: all that is installed, at their own precision
   - accuracy
   - calibration
+  - training_loss
   - hessian_trace
   - relative_flatness
   - {{use: spectrum, relative_error: 0.05, ends: [largest], max_steps: 12}}

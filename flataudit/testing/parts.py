@@ -8,6 +8,7 @@ import numpy as np
 
 from flataudit.contracts import Budget, DataSpec, Executor, Job, Registry, Spec
 from flataudit.evidence import Candidate, Outcome
+from flataudit.ledger import Ledger
 from flataudit.manifest import manifest_digest
 from flataudit.testing.expectations import require
 
@@ -21,7 +22,8 @@ def check_registry(registry: Registry) -> None:
     """Fail unless what a registry says holds together; it is only read, and must have a candidate.
 
     Labels differ, the champion is not its own challenger, a fetch keeps the candidate's name and version and gives
-    flavour and digest, the digest is that of the files, and a second fetch gives the same.
+    flavour and digest, the digest is that of the files, and a second fetch gives the same. The history is a chain:
+    numbers without a gap, each entry with its own digest and that of the one before.
 
     Raises:
         AssertionError: says what was expected, what was got and what to do.
@@ -38,6 +40,11 @@ def check_registry(registry: Registry) -> None:
     )
     for candidate in found:
         _check_fetch(registry, candidate)
+    entries = tuple(registry.history())
+    problems = Ledger(model=entries[0].model, entries=entries).problems() if entries else ()
+    # Whether a move has ended is the registry's own business: it is not in the entries.
+    broken = [problem for problem in problems if "unfinished" not in problem]
+    require(not broken, "a history that is a chain", got=broken, remedy="give each number once, and hash it")
 
 
 def _check_fetch(registry: Registry, candidate: Candidate) -> None:

@@ -78,7 +78,7 @@ def drafted(audit: AuditRecord, alias: str, *, promote: bool, audit_run: str | N
         validation_digest=next((data.digest for data in audit.data if data.role == "validation"), None),
         alpha=decision.alpha,
         validation_use=decision.validation_use,
-        evidence={e.candidate.label: canonical_digest(e.model_dump(mode="json")) for e in audit.evidences},
+        evidence={e.candidate.label: e.digest for e in audit.evidences},
         expected=expected,
         target=target,
         audit_run=audit_run if moves else None,
