@@ -100,7 +100,7 @@ class Spectrum(Record):
         )
         scale = max(abs(ends.largest.value), abs(ends.smallest.value))
         slope = stationarity(surface, ends.largest.value).details(ends.smallest.value, scale)
-        told = {"steps": ends.steps, "exhausted": str(ends.exhausted), **slope}
+        told = {"steps": float(ends.steps), "exhausted": str(ends.exhausted), **slope}
         found = [
             _end(LAMBDA_MAX, ends.largest, ends, told, bound="lower"),
             _end(LAMBDA_MIN, ends.smallest, ends, told, bound="upper"),

@@ -26,7 +26,7 @@ __all__ = [
     "uncertainty",
 ]
 
-FIFTY_LABELS = "About 50 labelled examples of the target distribution are worth as much as the best probe."
+FIFTY_LABELS = "About 50 labelled examples of the target distribution tell candidates apart better than any probe does."
 
 
 @dataclass(frozen=True)

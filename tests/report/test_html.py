@@ -137,7 +137,7 @@ def test_the_rich_report_tells_everything(audits: ModuleType) -> None:
         "v8 becomes champion of digits in place of v7.",
         "Promoted: the champion alias points to version 8 now.",
         "A random choice among them 0.9736",
-        "About 50 labelled examples of the target distribution are worth as much as the best probe.",
+        "About 50 labelled examples of the target distribution tell candidates apart better than any probe does.",
         "0.9738 [0.9664, 0.9812]",
         "≥ 37",
         "18 exact",
