@@ -107,11 +107,8 @@ def facts(record: AuditRecord) -> tuple[Fact, ...]:
     chosen_best = record.selection
     if chosen_best is not None:
         low, high = chosen_best.interval
-        note = (
-            f"{chosen_best.metric} {number(chosen_best.observed, 4)} without the luck of the best of {chosen_best.of}"
-        )
-        corrected = f"{number(chosen_best.corrected, 4)} [{number(low, 4)}, {number(high, 4)}]"
-        told.append(Fact(f"{chosen_best.best}, corrected", corrected, note))
+        note = f"[{number(low, 4)}, {number(high, 4)}]; {chosen_best.metric} of the best of {chosen_best.of}"
+        told.append(Fact(f"{chosen_best.best} without its luck", number(chosen_best.corrected, 4), note))
         others = chosen_best.confidence_set
         told.append(Fact("May be the best", str(len(others)), ", ".join(others)))
     if decision.n_needed is not None:
