@@ -33,6 +33,7 @@ from flataudit.errors import ConfigurationError, ModelError, NotFoundError
 from flataudit.evidence import Array, Candidate, Evidence, Examined, Record
 from flataudit.examination import artifact_size, failed_evidence, load_data, make_probe, merged
 from flataudit.judge import decide, limits
+from flataudit.ledger import validation_use
 from flataudit.policy import Policy
 from flataudit.reuse import EvidenceStore
 
@@ -205,16 +206,14 @@ def _day(occasion: Occasion) -> date:
 
 
 def _use(registry: Registry, record: AuditRecord) -> int:
-    """Which decision on this validation set it is, by the registry's own account; asking the same again is free."""
-    digest = next(data.digest for data in record.data if data.role == "validation")
-    evidence = {one.candidate.label: one.digest for one in record.evidences}
-    earlier = [entry for entry in registry.history() if entry.validation_digest == digest and entry.validation_use]
-    version = record.champion.version if record.champion else None
-    for entry in earlier:
-        compared = entry.expected.version if entry.expected else None
-        if (entry.policy_digest, dict(entry.evidence), compared) == (record.policy_digest, evidence, version):
-            return entry.validation_use or 1
-    return 1 + max((entry.validation_use or 0 for entry in earlier), default=0)
+    """Which question to this validation set the decision answers, by the registry's own account."""
+    return validation_use(
+        registry.history(),
+        next(data.digest for data in record.data if data.role == "validation"),
+        policy_digest=record.policy_digest,
+        evidence={one.candidate.label: one.digest for one in record.evidences},
+        champion=record.champion.version if record.champion else None,
+    )
 
 
 def _candidates(kind: AuditKind, plan: AuditPlan, registry: Registry) -> tuple[Candidate | None, list[Candidate]]:
@@ -260,9 +259,11 @@ def _examined(jobs: Sequence[Job], parts: Parts) -> tuple[list[Examined], Reused
             parts.progress(job.candidate.label, f"{len(names)} of {len(job.probes)} probes known", 0.0)
     whole = {job.candidate.label: job for job in jobs}
 
-    def finished(job: Job, part: Examined) -> None:
-        if store is not None:
+    def finished(job: Job, part: Examined | None) -> None:
+        if store is not None and part is not None:
             store.keep(whole[job.candidate.label], part)
+        elif store is not None:
+            store.forget(whole[job.candidate.label])
 
     found = dict(
         zip((job.candidate.label for job in left), parts.executor.map(left, parts.progress, finished), strict=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flataudit import cli_ledger, cli_machine, cli_records
+from flataudit import cli_corruptions, cli_ledger, cli_machine, cli_records
 from flataudit.errors import ConfigurationError, FlatauditError
 from flataudit.options import Config, Device, Engine, Fresh, Json, Out, Quiet, Seed, TrackingUri, Trust, answer, console
 
@@ -160,7 +160,7 @@ def audit(
     )
 
 
-for _more in (cli_records, cli_ledger, cli_machine):
+for _more in (cli_records, cli_ledger, cli_machine, cli_corruptions):
     _more.register(app)
 
 
@@ -182,7 +182,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     if code == _INTERRUPTED:
-        told = "the registry was not touched after this point, and what was measured is not measured again"
+        told = "what was measured is not measured again; a promotion that had begun is finished by `flataudit resume`"
         typer.echo(f"interrupted: {told}", err=True)
     sys.exit(code)
 

@@ -5,7 +5,7 @@ A plugin is a class named in an entry-point group (`flataudit.plugins` lists the
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, Self, runtime_checkable
 
@@ -169,15 +169,15 @@ class AuditData:
     kind: Literal["image", "table", "other"] = "other"
     """Images are ``(n, channels, height, width)``, tables ``(n, features)``."""
     group_names: tuple[str, ...] = ()
+    reference: "AuditData | None" = None
+    """The set to compare with, for a probe that names its role as its ``reference``; None for all others."""
 
     def __len__(self) -> int:
         return int(self.inputs.shape[0])
 
     def replace_inputs(self, inputs: "NDArray[generic]") -> "AuditData":
         """The same examples with other inputs (corrupted ones); keeps name, targets and digest."""
-        return AuditData(
-            self.name, self.role, inputs, self.targets, self.groups, self.digest, self.kind, self.group_names
-        )
+        return replace(self, inputs=inputs)
 
     def batches(self, size: int) -> "Iterator[tuple[NDArray[generic], NDArray[generic] | None]]":
         """``(inputs, targets)`` in order; the last batch may be short and is never dropped."""
@@ -287,7 +287,13 @@ class Reading:
 
 @runtime_checkable
 class Probe(Protocol):
-    """Measures; never judges, never draws, never changes the model or the data."""
+    """Measures; never judges, never draws, never changes the model or the data.
+
+    A class may declare three things more: ``families: ClassVar[tuple[Metric, ...]]``, metrics with a member for each
+    thing that the data happen to have (``group_accuracy/north``); ``reference: ClassVar[Role]``, the role of the set
+    that comes with each of its own as ``data.reference``; ``also: ClassVar[tuple[Role, ...]]``, further roles that it
+    runs on.
+    """
 
     version: ClassVar[str]
     """Raise it whenever the numbers change: other versions do not compare."""
@@ -334,8 +340,8 @@ class DataSource(Protocol):
 
 Progress = Callable[[str, str, float], None]
 """``(candidate label, what it does now, share done)``."""
-Finished = Callable[[Job, Examined], None]
-"""``(job, evidence of one of its probes)``."""
+Finished = Callable[[Job, Examined | None], None]
+"""``(job, evidence of one of its probes)``; None: nothing that was told of this job is to be believed."""
 
 
 class Executor(Protocol):

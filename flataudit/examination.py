@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -210,10 +211,16 @@ def _stamped(reading: Reading, probe: str, cost: Cost) -> Reading:
 
 
 def _subjects(probe: Probe, data: Sequence[AuditData]) -> list[AuditData]:
-    found = [d for d in data if d.role == probe.role]
+    found = [d for d in data if d.role in _roles(probe)]
     if not found and probe.role == "train":
         found = [d for d in data if d.role == "validation"]
-    return found
+    reference = next((d for d in data if d.role == getattr(probe, "reference", None)), None)
+    return found if reference is None else [replace(d, reference=reference) for d in found]
+
+
+def _roles(probe: Probe) -> tuple[str, ...]:
+    """Its own, and those that it also runs on."""
+    return (probe.role, *getattr(probe, "also", ()))
 
 
 def _sample(data: Sequence[AuditData]) -> "NDArray[generic]":
@@ -226,7 +233,7 @@ def _named(probe: Probe) -> bool:
 
 
 def _declared(probe: Probe, data: Sequence[DataSpec]) -> Iterator[Metric]:
-    sets = [spec.name for spec in data if spec.role == probe.role] if _named(probe) else []
+    sets = [spec.name for spec in data if spec.role in _roles(probe)] if _named(probe) else []
     for metric in probe.metrics:
         yield from (metric.of(name) for name in sets) if sets else (metric,)
 

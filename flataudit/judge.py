@@ -11,7 +11,7 @@ from flataudit.case import Case
 from flataudit.decision import Comparison, Decision, DecisionKind, Standing, Verdict
 from flataudit.evidence import Evidence
 from flataudit.policy import Policy
-from flataudit.ranking import band
+from flataudit.ranking import band, left_out
 from flataudit.verdicts import criterion, effect, measured, of_candidate, superiority
 
 __all__ = ["decide", "limits"]
@@ -81,7 +81,11 @@ def decide(
         n_needed=min(needed) if needed and kind != "promote" else None,
         validation_use=validation_use if policy.validation_budget else None,
         alpha=alpha if champion is not None else None,
-        warnings=(*_budget_warnings(policy, validation_use), *_waiver_warnings(policy, today, standings)),
+        warnings=(
+            *_budget_warnings(policy, validation_use),
+            *_waiver_warnings(policy, today, standings),
+            *(f"{metric} breaks no tie: {why}" for metric, why in left_out(case, tied).items()),
+        ),
         policy_digest=policy.digest,
     )
 
@@ -107,7 +111,7 @@ def _level(policy: Policy, use: int) -> tuple[float, str | None]:
 def _budget_warnings(policy: Policy, use: int) -> list[str]:
     budget = policy.validation_budget
     left = budget.decisions - use if budget else None
-    if budget is None or left is None or left >= budget.warn_before:
+    if budget is None or left is None or left > budget.warn_before:
         return []
     if left < 0:
         word = "shows nothing any more" if budget.exhausted == "refuse" else "is asked beyond its budget"

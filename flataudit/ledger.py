@@ -6,7 +6,7 @@ no gate moved an alias.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
@@ -23,6 +23,7 @@ __all__ = [
     "LedgerEntry",
     "Resumed",
     "operation_id",
+    "validation_use",
 ]
 
 EntryKind = Literal["promote", "hold", "reject", "inconclusive", "conflict", "rollback", "drift"]
@@ -122,6 +123,28 @@ class LedgerEntry(LedgerDraft):
     def compact_json(self) -> str:
         """The entry as short ASCII, whatever names hold: every database keeps it as it is."""
         return json.dumps(self.model_dump(mode="json", exclude_none=True), separators=(",", ":"))
+
+
+def validation_use(
+    entries: Iterable[LedgerDraft],
+    validation_digest: str,
+    *,
+    policy_digest: str | None,
+    evidence: Mapping[str, str],
+    champion: str | None,
+) -> int:
+    """Which question to a validation set it is, from 1 on: one that was asked before keeps its number.
+
+    A question is a policy, the evidence that it looks at and the version of the champion; who asks it again learns
+    nothing new. Every other decision on the set counts, conflicts and those without an account too.
+    """
+    wanted = (policy_digest, tuple(sorted(evidence.items())), champion)
+    asked: dict[object, int] = {}
+    for entry in entries:
+        if entry.validation_digest == validation_digest:
+            version = entry.expected.version if entry.expected else None
+            asked.setdefault((entry.policy_digest, tuple(sorted(entry.evidence.items())), version), len(asked) + 1)
+    return asked.get(wanted, len(asked) + 1)
 
 
 class Ledger(Record):

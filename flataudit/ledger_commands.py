@@ -1,6 +1,5 @@
 """What `flataudit history`, `rollback` and `resume` do, once their arguments are read."""
 
-import contextlib
 from collections.abc import Sequence
 from typing import Protocol, cast
 
@@ -9,7 +8,7 @@ from pydantic import JsonValue
 from flataudit import plugins
 from flataudit.actor import actor
 from flataudit.contracts import Receipt
-from flataudit.errors import NotFoundError
+from flataudit.errors import NotFoundError, RegistryError
 from flataudit.ledger import History, Resumed
 
 __all__ = ["account", "account_document", "account_exit_code", "resume", "resume_exit_code", "rollback"]
@@ -69,9 +68,16 @@ def resume(model: str | None, *, tracking_uri: str | None = None) -> list[Resume
     if model:
         return list(_keeper(model, "champion", tracking_uri).resume())
     found: list[Resumed] = []
+    broken: RegistryError | None = None
     for name in _keeper("unknown", "champion", tracking_uri).ledgers():
-        with contextlib.suppress(NotFoundError):  # a model that was deleted leaves its ledger behind
+        try:
             found += _keeper(name, "champion", tracking_uri).resume()
+        except NotFoundError:  # a model that was deleted leaves its ledger behind
+            continue
+        except RegistryError as error:  # the others are finished all the same
+            broken = broken or error
+    if broken is not None:
+        raise broken
     return found
 
 

@@ -1,14 +1,16 @@
 """What was measured once is not measured again: a probe's readings of one candidate, kept under all they depend on.
 
 The key holds the digest of the candidate's bytes and of the data, the probe with its version and parameters, the seed,
-the budget, how the model is loaded and the versions of what does the arithmetic. A number that failed or ran out of
-budget is never kept. Readings are kept as each probe ends, so that an interrupted audit goes on where it stopped.
+the budget, how the model is loaded and the versions of what does the arithmetic. A number that failed, that the budget
+cut short or that a clock gave is never kept. Readings are kept as each probe ends, so that an interrupted audit goes on
+where it stopped.
 """
 
 import contextlib
 import os
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,12 +22,12 @@ from flataudit import __version__
 from flataudit.arrays import DAMAGED, read_arrays, write_arrays
 from flataudit.contracts import Job, Spec
 from flataudit.evidence import Evidence, Examined, Outcome, canonical_digest
-from flataudit.examination import libraries, merged, spoken
+from flataudit.examination import libraries, make_probe, merged, spoken
 
 __all__ = ["EvidenceStore", "store_folder"]
 
 _KEPT_DAYS = 30
-_SETTLED = (Outcome.MEASURED, Outcome.NOT_APPLICABLE, Outcome.NOT_CONVERGED)
+_SETTLED = (Outcome.MEASURED, Outcome.NOT_APPLICABLE)
 _LABEL = "candidate"
 
 
@@ -35,7 +37,10 @@ def store_folder(environment: Mapping[str, str]) -> Path:
     if own:
         return Path(own)
     base = environment.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "flataudit"
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "flataudit"
+    except RuntimeError:  # a user without a home, as in many containers
+        return Path(tempfile.gettempdir()) / f"flataudit-{os.getuid()}"
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,8 @@ class EvidenceStore:
         outcomes = {measurement.outcome for measurement in part.evidence.measurements}
         probes = {measurement.probe for measurement in part.evidence.measurements}
         spec = next((spec for spec in job.probes if {spec.use} == probes), None)
-        if spec is None or not outcomes or not outcomes <= set(_SETTLED) or job.candidate.digest is None:
+        hurried = any(m.details.get("stopped") == "budget" for m in part.evidence.measurements)
+        if spec is None or not outcomes or not outcomes <= set(_SETTLED) or hurried or not _repeats(job, spec):
             return
         target = self._place(job, spec)
         staging = target.with_name(f".{target.name}.{os.getpid()}.{secrets.token_hex(4)}")
@@ -72,6 +78,12 @@ class EvidenceStore:
         except OSError:
             shutil.rmtree(staging, ignore_errors=True)
 
+    def forget(self, job: Job) -> None:
+        """Remove what was kept of a candidate: its worker turned out not to be believed."""
+        for spec in job.probes:
+            if job.candidate.digest is not None:
+                shutil.rmtree(self._place(job, spec), ignore_errors=True)
+
     def prune(self) -> None:
         """Remove what nobody has read for a month, and what an interrupted writer left."""
         limit = time.time() - _KEPT_DAYS * 86_400
@@ -81,7 +93,7 @@ class EvidenceStore:
                     shutil.rmtree(entry, ignore_errors=True)
 
     def _read(self, job: Job, spec: Spec) -> Examined | None:
-        if job.candidate.digest is None:
+        if not _repeats(job, spec):
             return None
         place = self._place(job, spec)
         try:
@@ -112,3 +124,8 @@ class EvidenceStore:
             ]
         ).removeprefix("sha256:")
         return self.folder / key[:2] / key[2:]
+
+
+def _repeats(job: Job, spec: Spec) -> bool:
+    """Whether the same question has the same answer: bytes that are known, and no clock."""
+    return job.candidate.digest is not None and not getattr(make_probe(spec), "timed", False)

@@ -56,13 +56,14 @@ def criterion(case: Case, label: str, one: Criterion) -> Verdict:
     found = _family(case, label, one) if one.is_family else _single(case, label, one)
     if found.verdict == "pass":
         return found
-    for waiver in case.policy.waivers:
-        if waiver.lifts(one.metric, label):
-            if case.today is not None and case.today <= waiver.until:
-                return found.model_copy(update={"waived": waiver.text})
-            expired = f"{found.why}; a waiver by {waiver.who} ended on {waiver.until.isoformat()}"
-            return found.model_copy(update={"why": expired})
-    return found
+    waivers = sorted((w for w in case.policy.waivers if w.lifts(one.metric, label)), key=lambda waiver: waiver.until)
+    if not waivers:
+        return found
+    latest = waivers[-1]
+    if case.today is not None and case.today <= latest.until:
+        return found.model_copy(update={"waived": latest.text})
+    expired = f"{found.why}; a waiver by {latest.who} ended on {latest.until.isoformat()}"
+    return found.model_copy(update={"why": expired})
 
 
 def superiority(case: Case, alpha: float, refusal: str | None = None) -> dict[str, Verdict]:
@@ -161,7 +162,7 @@ def _absolute(label: str, one: Criterion, found: Measurement) -> Verdict:
     if kind == "inconclusive" and found.bound != "estimate" and found.interval is None:
         why += f", a {found.bound} bound; write `on: estimate` to accept the bound itself"
     gap, half = abs(limit - found.estimate), (high - low) / 2
-    settles = kind == "inconclusive" and found.n and 0 < gap and half < float("inf")
+    settles = kind == "inconclusive" and found.n and gap > _SMALLEST_GAP * max(abs(limit), half) and half < float("inf")
     needed = int(found.n * (half / gap) ** 2) + 1 if settles and found.n else None
     return _verdict(label, one.metric, one.text, kind, why, needed)
 

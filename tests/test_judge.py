@@ -369,6 +369,7 @@ def test_a_validation_set_is_asked_less_and_less_and_then_nothing() -> None:
     assert [d.decision for d in uses] == ["promote", "promote", "hold", "hold", "hold", "hold"]
     assert uses[0].alpha == pytest.approx(0.05 * 6 / math.pi**2)
     assert [bool(d.warnings) for d in uses] == [False, False, False, True, True, True]
+    assert decide(Policy(), both, pairs(both), champion="v1", validation_use=7).warnings
     assert "used up: 10 decisions" in uses[-1].standings[0].verdicts[-1].why
     unlimited = Policy.model_validate({"validation_budget": None})
     assert decide(unlimited, both, pairs(both), champion="v1", validation_use=99).decision == "promote"
@@ -380,3 +381,29 @@ def test_a_validation_set_is_asked_less_and_less_and_then_nothing() -> None:
 def test_the_levels_of_all_decisions_sum_to_alpha() -> None:
     budget = ValidationBudget(decisions=10**6)
     assert sum(budget.level(t) for t in range(1, 10**5)) == pytest.approx(0.05, rel=1e-4)
+
+
+def test_a_metric_that_does_not_compare_breaks_no_tie() -> None:
+    three = [evidence("1", 0.90, 0.80), evidence("2", 0.93, 0.83, trace=9.0), evidence("3", 0.93, 0.82, trace=2.0)]
+    apart = [
+        c.model_copy(update={"matched": False, "reason": "losses apart", "difference": None, "interval": None})
+        if c.metric == "hessian_trace"
+        else c
+        for c in pairs(three)
+    ]
+    for rule in (("hessian_trace", "score"), {"hessian_trace": 3.0, "score": 1.0}):
+        policy = Policy.model_validate({"tie_break": rule})
+        assert decide(policy, three, pairs(three), champion="v1").promoted == "v3"
+        decision = decide(policy, three, apart, champion="v1")
+        assert decision.promoted == "v2"
+        assert any("hessian_trace breaks no tie" in warning for warning in decision.warnings)
+
+
+def test_a_renewed_waiver_holds_whatever_its_place() -> None:
+    current = {"metric": "hessian_trace", "candidate": "v2", "who": "ann", "why": "T-1", "until": "2026-12-01"}
+    both = [evidence("1", 0.90, 0.80), evidence("2", 0.95, 0.90)]
+    for dates in (("2026-01-01", "2026-12-01"), ("2026-12-01", "2026-01-01")):
+        waivers = [current | {"until": until} for until in dates]
+        policy = Policy.model_validate({"criteria": WAIVED["criteria"], "waivers": waivers})
+        decision = decide(policy, both, pairs(both), champion="v1", today=date(2026, 6, 1))
+        assert decision.decision == "promote"

@@ -134,3 +134,21 @@ def test_where_it_is() -> None:
     assert store_folder({"FLATAUDIT_CACHE": "/x"}) == Path("/x")
     assert store_folder({"XDG_CACHE_HOME": "/y"}) == Path("/y/flataudit")
     assert store_folder({}).parts[-2:] == (".cache", "flataudit")
+
+
+def test_what_a_clock_gave_or_the_budget_cut_short_is_measured_again(tmp_path: Path) -> None:
+    kept, timed = store(tmp_path), JOB.model_copy(update={"probes": (Spec(use="footprint"),)})
+    kept.keep(timed, part("footprint", "latency_p50", job=timed))
+    assert todo(kept.kept(timed)) == ["footprint"]
+    cut = part("accuracy", "validation_accuracy")
+    hurried = cut.evidence.measurements[0].model_copy(update={"details": {"stopped": "budget"}})
+    kept.keep(JOB, Examined(cut.evidence.model_copy(update={"measurements": (hurried,)}), cut.arrays))
+    kept.keep(JOB, part("calibration", "calibration_error", Outcome.NOT_CONVERGED))
+    assert todo(kept.kept(JOB)) == ["accuracy", "calibration"]
+
+
+def test_what_a_worker_told_before_it_broke_the_protocol_is_forgotten(tmp_path: Path) -> None:
+    kept = store(tmp_path)
+    kept.keep(JOB, part("accuracy", "validation_accuracy"))
+    kept.forget(JOB)
+    assert todo(kept.kept(JOB)) == ["accuracy", "calibration"]

@@ -45,6 +45,11 @@ class Draws:
         bits = _mixed(state[:, None] + _GAMMA * np.arange(1, count + 1, dtype=np.uint64))
         return np.asarray((bits >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
+    def common(self, count: int) -> "NDArray[np.float64]":
+        """``(count,)`` uniform numbers that all examples share, and all severities of a kind (``kind/severity``)."""
+        shared = Draws(self.seed, f"{self.stream.partition('/')[0]}/all", np.zeros(1, dtype=np.int64))
+        return np.asarray(shared.uniforms(count)[0])
+
     def normals(self, count: int) -> "NDArray[np.float64]":
         """``(n, count)`` standard normal, by inversion."""
         return np.asarray(ndtri(self.uniforms(count)))

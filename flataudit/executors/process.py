@@ -85,7 +85,7 @@ class ProcessExecutor(Record):
             def announce(what: str, share: float) -> None:
                 notes.put(partial(progress, job.candidate.label, what, share))
 
-            def part(examined: Examined) -> None:
+            def part(examined: Examined | None) -> None:
                 if finished is not None:
                     notes.put(partial(finished, job, examined))
 
@@ -140,6 +140,7 @@ class ProcessExecutor(Record):
         except WorkerError as error:
             failed = failed_evidence(job, str(error), error.remedy, error.outcome)
         except ModelError as error:  # it broke the protocol: nothing that it said is believed
+            received.finished(None)
             return _isolated(failed_evidence(job, str(error), error.remedy))
         except OSError as error:
             reason = f"a worker could not be started: {error.strerror or error}"
@@ -236,8 +237,8 @@ def _anchored(job: Job) -> Job:
 class _Received:
     """What one worker has said so far; of a worker that dies, what its finished probes found."""
 
-    def __init__(self, job: Job, announce: Announce, finished: Callable[[Examined], None]) -> None:
-        self.job, self._announce, self._finished = job, announce, finished
+    def __init__(self, job: Job, announce: Announce, finished: Callable[[Examined | None], None]) -> None:
+        self.job, self.finished, self._announce = job, finished, announce
         self._arrays: dict[str, Array] = {}
         self._fresh: dict[str, Array] = {}
         """Since the last probe ended."""
@@ -257,7 +258,7 @@ class _Received:
             part = _isolated(Examined(evidence, self._fresh))
             self._fresh = {}
             self._parts.append(part)
-            self._finished(part)
+            self.finished(part)
         elif isinstance(content, Failure):
             return self.with_the_rest(failed_evidence(self.job, content.reason, content.advice))
         else:

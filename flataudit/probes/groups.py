@@ -54,7 +54,7 @@ class Groups(Record):
     min_examples: PositiveInt = 20
     """A group with fewer is measured and left out of the worst and of the spread."""
     most: PositiveInt = 100
-    """Only the largest groups get a metric of their own."""
+    """Only the largest groups get a metric of their own; where others are large enough, one more is unmeasured."""
 
     def measure(self, model: Predictor, data: AuditData, seed: int, budget: Budget) -> Sequence[Reading]:
         """The worst group and the spread, then each group, the largest first."""
@@ -68,6 +68,11 @@ class Groups(Record):
         found = {_name(data, int(code)): right[data.groups == code] for code in order}
         enough = {name: values for name, values in found.items() if len(values) >= self.min_examples}
         rows = [self._reading(name, values) for name, values in list(found.items())[: self.most]]
+        left = sum(len(values) >= self.min_examples for values in list(found.values())[self.most :])
+        if left:
+            reason = f"{left} more groups of at least {self.min_examples} examples have no number of their own"
+            missing = GROUP.of("(others)").missing(Outcome.OVER_BUDGET, reason, "raise the probe's parameter `most`")
+            rows.append(Reading(missing))
         worst = self._worst(enough, len(found))
         codes = {"validation_groups": Array.pack(np.ascontiguousarray(data.groups, dtype=np.int64))}
         return [Reading(worst.measurement, codes), self._spread(enough), *rows]

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flataudit.contracts import AuditData, Budget, Predictor, Reading, Role
 from flataudit.errors import ModelError
 from flataudit.evidence import Array, Metric, Outcome, Record
+from flataudit.statistics.answers import answers
 from flataudit.statistics.means import bounded_mean
 
 __all__ = ["Unlabelled"]
@@ -27,25 +29,41 @@ class Unlabelled(Record):
     """Average confidence on unlabelled inputs, and the predictions from which agreement is computed.
 
     Arrays, one value an example, for the set ``<set>``: ``average_confidence/<set>``, and ``predictions/<set>``: the
-    most probable class (int64), or the value (float64) of a regression. One forward pass.
+    most probable class (int64), or the value (float64) of a regression; ``validation_predictions``, the same on the
+    validation inputs, against which agreement on the set is held. One forward pass over each, for all probes.
     """
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     requires: ClassVar[type] = Predictor
     role: ClassVar[Role] = "unlabelled"
+    reference: ClassVar[Role] = "validation"
     metrics: ClassVar[tuple[Metric, ...]] = (CONFIDENCE,)
 
     def measure(self, model: Predictor, data: AuditData, seed: int, budget: Budget) -> Sequence[Reading]:
         """The average confidence; not applicable to regression, whose predictions are kept all the same."""
-        metric, kept = CONFIDENCE.of(data.name), f"predictions/{data.name}"
-        predictions = np.asarray(model.predict(data.inputs), dtype=np.float64)
-        if np.isnan(predictions).any():
-            raise ModelError("numbers", got="NaN", remedy=f"the model answers NaN on inputs of {data.name}")
+        metric = CONFIDENCE.of(data.name)
+        predictions = _numbers(answers(model, data), data.name)
+        if model.task not in ("multiclass", "binary", "regression") or predictions.ndim > 2:
+            reason = "agreement and confidence of several answers an example are not yet measured"
+            return [Reading(metric.missing(Outcome.NOT_APPLICABLE, reason))]
+        arrays = {f"predictions/{data.name}": _said(predictions)}
+        if data.reference is not None:
+            arrays["validation_predictions"] = _said(_numbers(answers(model, data.reference), "validation"))
         if model.task == "regression":
-            reason = "a regression states no confidence"
-            arrays = {kept: Array.pack(np.ascontiguousarray(predictions))}
-            return [Reading(metric.missing(Outcome.NOT_APPLICABLE, reason), arrays)]
+            return [Reading(metric.missing(Outcome.NOT_APPLICABLE, "a regression states no confidence"), arrays)]
         confidences = np.minimum(np.exp(np.max(predictions, axis=1)), 1.0)
-        classes = np.argmax(predictions, axis=1).astype(np.int64)
-        arrays = {metric.name: Array.pack(confidences), kept: Array.pack(classes)}
+        arrays[metric.name] = Array.pack(confidences)
         return [Reading(metric.measured(**vars(bounded_mean(confidences)), samples=metric.name), arrays)]
+
+
+def _numbers(predictions: NDArray[np.float64], name: str) -> NDArray[np.float64]:
+    if np.isnan(predictions).any():
+        raise ModelError("numbers", got="NaN", remedy=f"the model answers NaN on inputs of {name}")
+    return predictions
+
+
+def _said(predictions: NDArray[np.float64]) -> Array:
+    """The most probable class of each example, or its value."""
+    if predictions.ndim == 1:
+        return Array.pack(np.ascontiguousarray(predictions))
+    return Array.pack(np.argmax(predictions, axis=1).astype(np.int64))

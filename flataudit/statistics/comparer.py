@@ -24,6 +24,7 @@ from flataudit.statistics.paired import (
     Difference,
     bootstrap_means,
     bootstrapped,
+    from_intervals,
     no_variance,
     paired_accuracy,
     paired_t,
@@ -108,7 +109,8 @@ class _Table:
                 reason = f"measured differently: {'; '.join(differences)}"
                 yield record.model_copy(update={"better": ours.better, "reason": reason})
             elif apart and is_flatness(ours):
-                yield record.model_copy(update={"better": ours.better, "reason": apart, "matched": False})
+                found_apart = {"reason": apart.reason, "matched": not apart.known}
+                yield record.model_copy(update={"better": ours.better, **found_apart})
             else:
                 found = self._difference(ours, theirs, _label(first), _label(second))
                 yield Comparison(**record.model_dump(include=_NAMES), **vars(found), better=ours.better)
@@ -191,8 +193,12 @@ def _from_errors(ours: Measurement, theirs: Measurement, confidence: float) -> D
     assert ours.estimate is not None and theirs.estimate is not None
     difference = theirs.estimate - ours.estimate
     reason = None
+    plain = ours.bound == theirs.bound == "estimate"
+    if plain and ours.interval and theirs.interval and None in (ours.standard_error, theirs.standard_error):
+        first_, second_ = (ours.estimate, *ours.interval), (theirs.estimate, *theirs.interval)
+        return from_intervals(first_, second_, confidence=confidence)
     if ours.standard_error is None or theirs.standard_error is None:
-        reason = f"the error of {ours.metric} is unknown"
+        reason = f"the error of {ours.metric} is unknown; write `on: estimate` to compare the numbers alone"
     elif "estimate" != ours.bound or "estimate" != theirs.bound:
         reason = f"{ours.metric} is only a bound, and the difference of two bounds has no interval"
     else:

@@ -168,9 +168,11 @@ def clustered(
         return None
     main = clustered_difference(one, other, groups, confidence=confidence, replicates=replicates, seed=seed)
     changes = [second.values[name] - v for name, v in sorted(first.values.items()) if name != VALIDATION]
-    if not changes or main.standard_error is None or main.difference is None:
-        return main if not changes else None
     gap = main.difference + sum(float(change.mean()) for change in changes)
+    if not changes:
+        return main
+    if main.standard_error is None:
+        return Difference(gap, None, None, None, main.n, main.method, main.reason or "the groups do not vary")
     error = math.sqrt(main.standard_error**2 + sum(float(change.var()) / len(change) for change in changes))
     freedom = len(np.unique(groups)) - 1
     half = float(stdtrit(freedom, (1 + confidence) / 2)) * error

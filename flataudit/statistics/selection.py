@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from flataudit.decision import Selection
+from flataudit.errors import ConfigurationError
 from flataudit.evidence import Examined
 from flataudit.policy import Policy
 from flataudit.statistics.model_confidence_set import pairwise_confidence_set
@@ -25,10 +26,11 @@ def selection(examined: Sequence[Examined], policy: Policy) -> Selection | None:
     sign = -1.0 if found is not None and found.better == "lower" else 1.0
     table = sign * np.stack([column for _, column in columns], axis=1)
     labels = [label for label, _ in columns]
-    if float(np.ptp(table, axis=0).min()) == 0 and sign < 0:
-        return None  # a winner whose values do not vary has no known error
-    winner = corrected_winner(table, confidence=rule.confidence)
-    chosen = pairwise_confidence_set(-table, confidence=rule.confidence)
+    try:
+        winner = corrected_winner(table, confidence=rule.confidence)
+        chosen = pairwise_confidence_set(-table, confidence=rule.confidence)
+    except ConfigurationError:  # too few examples, or a winner whose values do not vary: no error is known
+        return None
     low, high = sorted((sign * winner.interval[0], sign * winner.interval[1]))
     return Selection(
         metric=rule.metric,

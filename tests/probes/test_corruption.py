@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -6,11 +8,12 @@ from scipy.special import log_softmax
 from flataudit import plugins
 from flataudit.contracts import Budget, Meter, Predictor
 from flataudit.corruptions import scale
-from flataudit.corruptions.catalogue import KINDS, Suite
+from flataudit.corruptions.catalogue import DEFAULT_KINDS, KINDS, Suite
 from flataudit.data.examples import checked
 from flataudit.errors import ConfigurationError
 from flataudit.evidence import Outcome
 from flataudit.probes.corruption import Corruption
+from flataudit.testing.probes import check_probe
 
 GENERATOR = np.random.default_rng(0)
 LABELS = GENERATOR.integers(0, 3, 400)
@@ -58,6 +61,11 @@ def test_is_the_mean_over_all_cells_written_out():
     np.testing.assert_allclose(reading.arrays["corruption/accuracy"].values(), right.mean(axis=2))
     assert found.details["kinds"] == "blur,noise" and found.details["severities"] == "2,5"
     assert found.details["low"] == 0 and found.details["high"] == 1
+    assert found.details["data_kind"] == "image (inferred)" and found.details["channels"] == "first (inferred)"
+    assert found.details["accuracy/noise"] == pytest.approx(right[1].mean())
+    effects = np.array(reading.arrays["corruption/effect"].values())
+    changed = (suite.corrupt(IMAGES, "noise", 5, seed=3).astype(float) - IMAGES)[::2]
+    assert effects.shape == (2, 2) and effects[1, 1] == pytest.approx(np.sqrt(np.mean(changed**2)) / IMAGES.std())
 
 
 def test_error_is_over_examples_and_never_over_cells():
@@ -91,19 +99,20 @@ def test_all_kinds_of_the_data_by_default_and_severity_hurts():
     faint = (IMAGES + 1.5 * GENERATOR.normal(size=IMAGES.shape)).clip(0, 1)
     images = measure(plugins.make("probes", "corruption"), load(faint))
     cells = np.array(images.arrays["corruption/accuracy"].values())
-    assert cells.shape == (len(KINDS["image"]), 3)
+    assert cells.shape == (len(DEFAULT_KINDS["image"]), 3)
     assert cells[:, 0].mean() > cells[:, 2].mean() + 0.02
     rows = IMAGES.reshape(400, -1).astype(np.float64)
     table = measure(Corruption(), load(rows)).measurement
-    assert table.details["kinds"] == ",".join(KINDS["table"]) and "standard deviation" in table.details["unit"]
+    assert table.details["kinds"] == ",".join(DEFAULT_KINDS["table"]) and "standard deviation" in table.details["unit"]
 
 
 def test_seed_order_and_blocks(monkeypatch):
     probe, data = Corruption(kinds=("noise", "translate")), load()
     first = measure(probe, data)
     assert measure(probe, data) == first and measure(probe, data, seed=1).arrays != first.arrays
-    monkeypatch.setattr(scale, "_BLOCK_VALUES", 64 * 37)
-    assert measure(probe, data).arrays == first.arrays
+    for examples in (37, 1):
+        monkeypatch.setattr(scale, "_BLOCK_VALUES", 64 * examples)
+        assert measure(probe, data).arrays == first.arrays
 
 
 def test_cost_is_one_forward_pass_a_cell():
@@ -159,5 +168,93 @@ def test_wrong_parameters_are_refused_when_the_probe_is_made(parameters, words):
 
 
 def test_a_kind_that_does_not_fit_the_data():
-    with pytest.raises(ConfigurationError, match=r"kind image.*'dropout'.*noise, impulse"):
+    with pytest.raises(ConfigurationError, match=r"kind image.*'dropout'.*noise, shot"):
         measure(Corruption(kinds=("dropout",)), load())
+
+
+def test_every_kind_can_be_asked_for():
+    found = measure(Corruption(kinds=[k for k in KINDS["image"] if k != "saturate"], severities=(3,)), load())
+    accuracies = [found.measurement.details[f"accuracy/{k}"] for k in KINDS["image"] if k != "saturate"]
+    assert found.measurement.estimate == pytest.approx(np.mean(accuracies)) and min(accuracies) > 0.5
+    assert np.shape(found.arrays["corruption/effect"].values()) == (19, 1)
+
+
+def test_channels_last_are_found_and_give_the_same_numbers():
+    class Last(Linear):
+        def predict(self, inputs):
+            assert inputs.shape[1:] == (8, 8, 1)
+            return super().predict(np.moveaxis(inputs, 3, 1))
+
+    last = load(np.moveaxis(IMAGES, 1, 3))
+    assert last.kind == "other"
+    found, known = measure(Corruption(), last, model=Last()), measure(Corruption(), load())
+    assert found.arrays == known.arrays and found.measurement.details["channels"] == "last (inferred)"
+    declared = measure(Corruption(data_kind="image", channels="last"), last, model=Last()).measurement
+    assert declared.details["channels"] == "last" and declared.details["data_kind"] == "image"
+
+
+def test_declared_series():
+    inputs = np.repeat(IMAGES.reshape(400, 1, 64), 2, axis=1)
+
+    class Pair(Linear):
+        def predict(self, inputs):
+            return super().predict(inputs.mean(axis=1))
+
+    assert measure(Corruption(), load(inputs), model=Pair()).measurement.outcome is Outcome.NOT_APPLICABLE
+    found = measure(Corruption(data_kind="series", kinds=("jitter", "channel_loss")), load(inputs), model=Pair())
+    assert found.measurement.estimate > 0.5 and "each channel" in found.measurement.details["unit"]
+    with pytest.raises(ConfigurationError, match=r"series of numbers"):
+        measure(Corruption(data_kind="series"), load())
+
+
+def test_declared_characters():
+    alphabet = "_?abcdefgh "
+    ids = np.where(LABELS[:, None] == np.arange(1, 3), 2, 5).repeat(12, axis=1)
+    ids[:, 7] = 10
+
+    class Counts(Linear):
+        def predict(self, inputs):
+            assert inputs.shape == (len(inputs), 24) and 0 <= inputs.min() and inputs.max() < len(alphabet)
+            halves = (inputs == 2).reshape(-1, 2, 12).mean(axis=2)
+            return log_softmax(10 * np.column_stack([np.full(len(inputs), 0.5), halves]), axis=1)
+
+    probe = Corruption(data_kind="text", alphabet=alphabet, unknown=1)
+    found = measure(probe, load(ids), model=Counts())
+    assert found.measurement.details["tokenizer"] == "Characters" and 0.8 < found.measurement.estimate <= 1
+    assert 0 < np.min(found.arrays["corruption/effect"].values())
+    with pytest.raises(ConfigurationError, match="no tokenizer"):
+        measure(Corruption(data_kind="text"), load(ids), model=Counts())
+
+
+def test_missing_values_as_the_model_takes_them():
+    rows = GENERATOR.normal(size=(400, 4)) + LABELS[:, None]
+
+    class Imputes(Linear):
+        seen = False
+
+        def predict(self, inputs):
+            Imputes.seen = Imputes.seen or bool(np.isnan(inputs).any())
+            mean = np.nanmean(np.column_stack([inputs, np.ones(len(inputs))]), axis=1)
+            return log_softmax(-((mean[:, None] - np.arange(3)) ** 2), axis=1)
+
+    found = measure(Corruption(kinds=("missing",)), load(rows), model=Imputes()).measurement
+    assert found.details["missing"] == "filled with each column's median" and not Imputes.seen
+    other = measure(Corruption(kinds=("missing",), missing="nan"), load(rows), model=Imputes()).measurement
+    assert other.details["missing"] == "given to the model as NaN" and Imputes.seen
+    assert other.outcome is Outcome.MEASURED
+
+
+def test_a_kind_without_a_meaning_here_is_not_applicable():
+    found = measure(Corruption(kinds=("saturate", "noise")), load()).measurement
+    assert found.outcome is Outcome.NOT_APPLICABLE and "saturate: it needs colours" in found.reason
+
+
+def test_calibrated_strengths_have_equal_effects():
+    kinds = ("noise", "blur", "rotate")
+    found = measure(Corruption(kinds=kinds, severities=(1, 2, 3), calibrate=True), load())
+    np.testing.assert_allclose(found.arrays["corruption/effect"].values(), np.tile([0.1, 0.2, 0.3], (3, 1)), rtol=0.15)
+    assert Corruption(**json.loads(Corruption(calibrate=True, alphabet="ab").model_dump_json())).calibrate
+
+
+def test_conforms():
+    check_probe(Corruption(severities=(1, 5)))

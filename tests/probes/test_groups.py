@@ -75,5 +75,11 @@ def test_no_groups_or_too_small_ones_are_not_applicable() -> None:
     assert len(found(np.ones(40), np.repeat(np.arange(8), 5), most=3)) == 5
 
 
+def test_large_groups_without_a_number_of_their_own_are_said_to_have_none() -> None:
+    got = found(np.ones(240), np.repeat(np.arange(8), 30), most=5)
+    others = got["group_accuracy/(others)"]
+    assert others.outcome is Outcome.OVER_BUDGET and "3 more groups" in (others.reason or "")
+
+
 def test_it_conforms() -> None:
     check_probe(Groups())

@@ -46,6 +46,28 @@ def test_regression_keeps_its_values() -> None:
     assert (kept.format, kept.values()) == ("d", [1.5, -2.0])
 
 
+def test_predictions_on_validation_are_kept_beside_them() -> None:
+    answers = np.log(np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]]))
+    validation = AuditData("validation", "validation", answers[[1, 1, 0]], np.zeros(3, dtype=int), None, "sha256:1")
+    data = AuditData("week", "unlabelled", answers, None, None, "sha256:0")
+    (reading,) = measure_all(
+        _Answers("multiclass"),
+        [validation, data],
+        [("unlabelled", Unlabelled())],
+        seed=0,
+        budget=Budget(),
+        announce=lambda what, share: None,
+    )
+    assert reading.arrays["validation_predictions"].values() == [2, 2, 0]
+    assert reading.arrays["predictions/week"].values() == [0, 2]
+
+
+@pytest.mark.parametrize(("task", "shape"), [("multilabel", (2, 3)), ("multiclass", (2, 4, 3))])
+def test_several_answers_an_example_are_not_taken_for_one(task: Task, shape: tuple[int, ...]) -> None:
+    reading = _run(task, np.log(np.full(shape, 0.3)))
+    assert reading.measurement.outcome is Outcome.NOT_APPLICABLE and reading.arrays == {}
+
+
 def test_nan_is_a_failure() -> None:
     reading = _run("multiclass", np.array([[np.nan, 0.0]]))
     assert reading.measurement.outcome is Outcome.FAILED and reading.arrays == {}

@@ -219,16 +219,30 @@ def test_a_decision_by_another_policy_promotes_nothing(trainer, registry, candid
 
 def test_a_validation_set_that_others_used_meanwhile(trainer, registry, candidates, audit, files):
     """Two gates that both believe to be its first use would both spend the share of the first."""
-    first = audit(candidates, champion=candidates[0], verdict="reject")
+    first = with_evidence(audit(candidates, champion=candidates[0], verdict="reject"), 0, trust="code_bearing")
     made = audit(candidates, champion=candidates[0], promoted=candidates[1], audit_id="second")
     decision = made.decision.model_copy(update={"validation_use": 1, "alpha": 0.03})
     made = made.model_copy(update={"decision": decision})
     registry.record(first, files, promote=False)
-    with pytest.raises(ConflictError, match="use 1 of this validation set"):
+    with pytest.raises(ConflictError, match="decided as question 1 to this validation set, and is its question 2"):
         registry.record(made, files, promote=True)
     assert champion_of(trainer) == "1"
     assert [(e.kind, e.alpha) for e in registry.history()] == [("reject", None), ("conflict", 0.03)]
     again = made.model_copy(
-        update={"id": "third", "decision": decision.model_copy(update={"validation_use": 3, "alpha": 0.003})}
+        update={"id": "third", "decision": decision.model_copy(update={"validation_use": 2, "alpha": 0.003})}
     )
     assert registry.record(again, files, promote=True).promoted == champion_of(trainer) == "3"
+
+
+def test_a_question_that_was_asked_before_keeps_its_number_and_its_promotion(
+    trainer, registry, candidates, audit, files
+):
+    """Held, held again for nothing, then a better one: as a scheduled gate lives, and none is locked out."""
+    held = with_evidence(audit(candidates, champion=candidates[0], verdict="hold"), 0, trust="code_bearing")
+    for name in ("one", "two"):
+        use = held.decision.model_copy(update={"validation_use": 1})
+        registry.record(held.model_copy(update={"id": name, "decision": use}), files, promote=False)
+    made = audit(candidates, champion=candidates[0], promoted=candidates[1], audit_id="three")
+    use = made.decision.model_copy(update={"validation_use": 2})
+    registry.record(made.model_copy(update={"decision": use}), files, promote=True)
+    assert champion_of(trainer) == "3"

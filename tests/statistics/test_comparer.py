@@ -327,3 +327,15 @@ def test_two_alike_candidates_on_grouped_examples_are_rarely_told_apart() -> Non
             found = {c.metric: c for c in FEW.compare(pair, Policy(clustered=clustered))}
             told[clustered] += (found["validation_accuracy"].p_value or 0) <= 0.05
     assert told[True] <= 36 and told[False] >= 150
+
+
+def test_numbers_with_intervals_alone_compare_by_them() -> None:
+    """A percentile of latencies has an interval of order statistics and no standard error."""
+    metric = Metric(name="latency_p95", better="lower")
+    one, other = (
+        _examined(label, {}, extra=(metric.measured(value, interval=(value - 0.2, value + 0.4), n=200),))
+        for label, value in (("1", 2.0), ("2", 3.0))
+    )
+    found = {c.metric: c for c in FEW.compare([one, other], PLAIN)}["latency_p95"]
+    assert found.interval == pytest.approx((1.0 - np.hypot(0.2, 0.4), 1.0 + np.hypot(0.4, 0.2)))
+    assert found.gain == -1.0 and found.gain_interval is not None and found.gain_interval[1] < 0

@@ -55,3 +55,9 @@ def test_lower_is_better_for_a_loss() -> None:
 
 def test_one_candidate_is_no_choice() -> None:
     assert selection(candidates(np.ones((10, 1))), Policy()) is None
+
+
+def test_a_winner_without_a_known_error_is_no_reason_to_stop() -> None:
+    columns = np.stack([np.full(50, 0.9), np.linspace(0, 1, 50)], axis=1)
+    assert selection(candidates(columns), Policy()) is None
+    assert selection(candidates(np.array([[1.0, 0.0]])), Policy()) is None

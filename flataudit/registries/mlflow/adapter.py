@@ -47,8 +47,11 @@ class MlflowRegistry(Record):
 
     @property
     def uri(self) -> str:
-        """The registry that is spoken to."""
-        return self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+        """The registry that is spoken to; a database of this machine by its whole path, which names it everywhere."""
+        found = self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+        scheme, _, path = found.partition("sqlite:///")
+        local = not scheme and path and not path.startswith(("/", ":memory:"))
+        return f"sqlite:///{Path(path).resolve()}" if local else found
 
     def champion(self) -> Candidate | None:
         """What the champion alias points to; None only if there is no such alias."""

@@ -7,16 +7,13 @@ the ending in the ledger, the end of the intent. A crash between any two leaves 
 import contextlib
 import secrets
 
-from mlflow.exceptions import MlflowException
-
 from flataudit.errors import ConfigurationError, ConflictError, NotFoundError, RegistryError, TamperedError
-from flataudit.evidence import Candidate
 from flataudit.journal import Intent
 from flataudit.ledger import AliasTarget, Ending, LedgerDraft, LedgerEntry, Resumed, operation_id
-from flataudit.registries.mlflow import writing
 from flataudit.registries.mlflow.client import shown
 from flataudit.registries.mlflow.entering import conflict_of, drift_noted, enter, onlooker, stamped
 from flataudit.registries.mlflow.promotion import Promoter
+from flataudit.registries.mlflow.settling import settled, word_of
 
 __all__ = ["carried", "resumed", "rollback"]
 
@@ -43,10 +40,10 @@ def carried(promoter: Promoter, draft: LedgerDraft) -> tuple[LedgerEntry, list[s
     refusal: RegistryError | None = None
     if entry.kind == "conflict":
         refusal = conflict_of(entry)
-        notes += _settled(promoter, entry, "conflict")
+        notes += settled(promoter.book.client, entry, "conflict")
     elif entry.moves:
         ending, refusal = promoter.finish(entry, owner=True)
-        notes += _settled(promoter, entry, _word(entry, ending))
+        notes += settled(promoter.book.client, entry, word_of(entry, ending))
     if draft.moves:
         _ended(promoter, draft.operation)
     if refusal:
@@ -101,7 +98,7 @@ def resumed(promoter: Promoter) -> list[Resumed]:
             found.append(_of_intent(promoter, intent))
     for entry in promoter.book.read().unfinished():
         ending, error = promoter.finish(entry, owner=True)
-        _settled(promoter, entry, _word(entry, ending))
+        settled(promoter.book.client, entry, word_of(entry, ending))
         found.append(_resumed(entry, ending, str(error or "")))
     return found
 
@@ -147,7 +144,8 @@ def _former(promoter: Promoter, alias: str, version: str | None) -> tuple[AliasT
     if version is None:
         target = champions[-2] if len(champions) > 1 else AliasTarget()
     else:
-        target = ledger.recorded(alias, version) or AliasTarget(version=version)
+        number = version.removeprefix("v")
+        target = ledger.recorded(alias, number) or AliasTarget(version=number)
     if target.version == champions[-1].version:
         asked = f"another version than {target.version}, which is champion"
         raise ConfigurationError(asked, got=f"version {version}", remedy="name a former one with --to")
@@ -156,28 +154,6 @@ def _former(promoter: Promoter, alias: str, version: str | None) -> tuple[AliasT
         remedy = f"name one with --to; the ledger knows {', '.join(str(champion) for champion in known) or 'none'}"
         raise ConfigurationError(f"a former champion of {ledger.model!r} with its digest", got=got, remedy=remedy)
     return champions[-1], target
-
-
-def _settled(promoter: Promoter, entry: LedgerEntry, word: str) -> list[str]:
-    """Tags that say how it ended; a note where they could not be written. A newer audit's tags are left alone."""
-    assert entry.target is not None and entry.target.version is not None
-    client, version = promoter.book.client, entry.target.version
-    subject = Candidate(name=entry.model, version=version, uri=f"models:/{entry.model}/{version}")
-    try:
-        if entry.audit_run is not None:
-            writing.settle_run(client, entry.audit_run, word)
-        tagged = client.get_model_version(entry.model, version).tags.get("flataudit.audit_run")
-        if entry.audit_run in (None, tagged):
-            writing.settle(client, subject, word)
-    except MlflowException as error:
-        if word in ("promote", "rollback"):
-            told = str(error).partition("\n")[0][:200]
-            return [f"v{version} was promoted, and its tags still say pending: {told}"]
-    return []
-
-
-def _word(entry: LedgerEntry, ending: Ending) -> str:
-    return entry.kind if ending == "done" else ending
 
 
 def _ended(promoter: Promoter, operation: str) -> None:

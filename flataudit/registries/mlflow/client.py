@@ -101,6 +101,9 @@ def is_silence(error: BaseException) -> bool:
         "failed with exception",
         "failed with timeout exception",
         "Max retries exceeded",
+        "Read timed out",
+        "Connection aborted",
+        "Connection reset",
         "unable to open database file",
     )
     return isinstance(error, MlflowException | SQLAlchemyError) and any(word in str(error) for word in words)

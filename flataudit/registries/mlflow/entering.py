@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from flataudit.audit import AuditRecord
 from flataudit.errors import ConflictError, RegistryError, TamperedError
 from flataudit.evidence import Candidate, canonical_digest
-from flataudit.ledger import AliasTarget, EntryKind, Ledger, LedgerDraft, LedgerEntry, operation_id
+from flataudit.ledger import AliasTarget, EntryKind, Ledger, LedgerDraft, LedgerEntry, operation_id, validation_use
 from flataudit.registries.mlflow import promotion
 from flataudit.registries.mlflow.promotion import Promoter
+from flataudit.registries.mlflow.settling import settled, word_of
 
 __all__ = [
     "checked",
@@ -30,6 +31,7 @@ __all__ = [
 _ATTEMPTS = 64
 _WHY = 500
 _CONFIRMATIONS = 3
+_ASKED = "decided as question"
 
 
 def pointing_at(candidate: Candidate | None) -> AliasTarget:
@@ -129,7 +131,8 @@ def enter(promoter: Promoter, draft: LedgerDraft) -> tuple[LedgerEntry, tuple[st
             return found, tuple(notes)
         unfinished = ledger.unfinished(draft.alias)
         if unfinished and draft.moves:
-            promoter.finish(unfinished[0], owner=False)
+            ending, _ = promoter.finish(unfinished[0], owner=False)
+            settled(book.client, unfinished[0], word_of(unfinished[0], ending))
             continue
         here = None if unfinished else _confirmed(promoter, ledger, draft)
         if here is not None and _drifted(ledger, draft.alias, here):
@@ -247,16 +250,25 @@ def _lost(ledger: Ledger, draft: LedgerDraft, here: AliasTarget) -> str | None:
     if not here.matches(draft.expected):
         return f"{here} when the decision was to be entered"
     if draft.validation_use is not None and draft.validation_digest is not None:
-        uses = len(ledger.on_validation(draft.validation_digest))
-        if uses + 1 != draft.validation_use:
-            return f"decided as use {draft.validation_use} of this validation set, which has been used {uses} times"
+        use = validation_use(
+            ledger.entries,
+            draft.validation_digest,
+            policy_digest=draft.policy_digest,
+            evidence=draft.evidence,
+            champion=draft.expected.version,
+        )
+        if use != draft.validation_use:
+            return f"{_ASKED} {draft.validation_use} to this validation set, and is its question {use} by now"
     return None
 
 
 def conflict_of(entry: LedgerEntry) -> ConflictError:
     """The error for a promotion that became a conflict."""
     remedy = "nothing was promoted: run the gate again"
-    return ConflictError(f"{entry.alias!r} to be {entry.expected}, which was compared", got=entry.why, remedy=remedy)
+    asked = f"{entry.alias!r} to be {entry.expected}, which was compared"
+    if entry.why.startswith(_ASKED):
+        asked = "a validation set that no other decision looked at meanwhile"
+    return ConflictError(asked, got=entry.why, remedy=remedy)
 
 
 def _shortened(text: str) -> str:

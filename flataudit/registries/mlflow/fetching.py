@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from flataudit.contracts import DataSpec, Role, Spec
-from flataudit.errors import ModelError
+from flataudit.errors import ModelError, RegistryError
 from flataudit.evidence import Candidate
 from flataudit.manifest import manifest_digest
 from flataudit.registries.mlflow.client import is_missing, is_silence
@@ -63,7 +63,17 @@ def download(client: mlflow.MlflowClient, uri: str, candidate: Candidate, into: 
         if is_silence(error):
             raise
         told = str(error).strip().partition("\n")[0][:300]
-        raise ModelError(f"the files of {candidate.label}", got=told, remedy=_REMEDY) from error
+        absent = isinstance(error, FileNotFoundError) or (isinstance(error, MlflowException) and is_missing(error))
+        if absent or _says_missing(told):
+            raise ModelError(f"the files of {candidate.label}", got=told, remedy=_REMEDY) from error
+        # A full disk or a store that fails says nothing about the model: no verdict may come of it.
+        remedy = "run it again; if it stays so, look at the disk here and at the artifact store"
+        raise RegistryError(f"the files of {candidate.label}", got=told, remedy=remedy) from error
+
+
+def _says_missing(told: str) -> bool:
+    """MLflow's artifact stores tell what is not there in words alone."""
+    return any(word in told for word in ("No such file", "not found", "does not exist", "No such artifact", "404"))
 
 
 def _refuse_links(candidate: Candidate, place: str) -> None:

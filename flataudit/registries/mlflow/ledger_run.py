@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from flataudit.errors import RegistryError
 from flataudit.journal import Journal, Seen
 from flataudit.ledger import Ending, Ledger, LedgerEntry
-from flataudit.registries.mlflow.client import retried
+from flataudit.registries.mlflow.client import is_silence, retried
 from flataudit.registries.mlflow.writing import artifact_location, experiment_id
 
 __all__ = ["Claim", "LedgerRun", "directory", "located", "opened"]
@@ -37,6 +37,7 @@ _NOTE = "Holds no runs: its tag names the run that lists flataudit's ledgers. Le
 _DIRECTORY = "flataudit.directory"
 _KEY = re.compile(r"(decision|outcome|claim)\.(\d{6,})(?:\.(\d+))?")
 _PARAM_CHARACTERS = 6000
+_A_DAY = 86_400.0
 _TRIES = 4
 _REMEDY = "do not decide until it is known who changed it: restore the run from a backup of the registry"
 
@@ -124,7 +125,7 @@ class LedgerRun:
         if not newest:
             return ending, None
         holder, _, lease = params[f"claim.{sequence:06}.{newest}"].rpartition(" ")
-        return ending, Claim(newest, holder, float(lease))
+        return ending, Claim(newest, holder, _seconds(lease))
 
     def _params(self) -> Mapping[str, str]:
         return cast("Mapping[str, str]", self.client.get_run(self.run_id).data.params)
@@ -152,7 +153,9 @@ class LedgerRun:
                     entry = LedgerEntry.model_validate_json(Path(kept).read_bytes())
                 return [entry] if entry.digest == told["digest"] else []
             return [LedgerEntry.model_validate(told)]
-        except (ValueError, ValidationError, TypeError, KeyError, OSError):
+        except (ValueError, ValidationError, TypeError, KeyError, OSError, RecursionError, MlflowException) as error:
+            if isinstance(error, MlflowException) and is_silence(error):
+                raise
             return []
 
     def _saw(self, head: LedgerEntry) -> None:
@@ -164,6 +167,15 @@ class LedgerRun:
             return self.journal.seen(self.run_id)
         except OSError:
             return None
+
+
+def _seconds(told: str) -> float:
+    """How long a claim lasts; what is no such number was not written by a gate, and keeps others off for a day."""
+    try:
+        found = float(told)
+    except ValueError:
+        return _A_DAY
+    return found if 0 < found <= _A_DAY else _A_DAY
 
 
 def located(client: mlflow.MlflowClient, model: str, journal: Journal) -> LedgerRun | None:

@@ -172,8 +172,10 @@ class Promoter:
             after = self.pointed(alias)
             if after.version == target:
                 return "done", None
-        remedy = "somebody moved it at the same moment: look at the registry, then run the gate again"
         asked = f"{alias!r} to be version {target} after it was set"
+        if after.matches(expected):  # an answer from before the write: whether it took effect is not known yet
+            raise RegistryError(asked, got=f"still {after}", remedy="look again and finish it with `flataudit resume`")
+        remedy = "somebody moved it at the same moment: look at the registry, then run the gate again"
         return "conflict", ConflictError(asked, got=str(after), remedy=remedy)
 
     def _set(self, alias: str, target: str, limit: float) -> None:

@@ -1,0 +1,218 @@
+"""How right a model stays when each input is moved, within a small radius, to where it does most harm."""
+
+import math
+import zlib
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from flataudit.attacks.curve import Curve, robustness_curve
+from flataudit.attacks.methods import Choice, Method, Settings, fitting, searching
+from flataudit.attacks.purse import Purse
+from flataudit.attacks.region import Limits, Norm, Room, Unit
+from flataudit.attacks.schedule import Schedule
+from flataudit.attacks.victims import Victims, wrong
+from flataudit.contracts import AuditData, Budget, Predictor, Reading, Role
+from flataudit.errors import ConfigurationError
+from flataudit.evidence import Array, Metric, Outcome, Record
+from flataudit.statistics.correctness import correctness
+from flataudit.statistics.means import bounded_mean
+
+__all__ = ["Adversarial"]
+
+ACCURACY = Metric(
+    name="adversarial_accuracy",
+    unit="accuracy",
+    better="higher",
+    description="Share of examples that no attack tried could make wrong within the radius. Wilson interval.",
+)
+
+Detail = float | str | None
+
+
+def _several(value: object) -> object:
+    return (value,) if isinstance(value, int | float) else value
+
+
+class Adversarial(Record):
+    """Share of examples that stay right within a radius ε of the input, under attack. Higher is better.
+
+    An upper bound of the robust accuracy: what no attack found may still be there. Models with a gradient in their
+    inputs are attacked by PGD (Madry et al. 2018), others by the square attack (images; Andriushchenko et al. 2020) or
+    a search of values (everything else). On the first `check` examples FGSM and a search are tried too: what they find
+    counts, and where they beat PGD by more than chance the details name them under ``masking``. The examples are the
+    same for all candidates, a seeded choice, so that candidates pair example by example; array
+    ``adversarial/examples``: their numbers in the data. The interval is that of the examples as a sample.
+
+    ε is in units of the inputs' standard deviation over the data set: of each feature in a table, of all values
+    together otherwise. In the L2 ball it is ‖δ/s‖₂. An example fooled at one radius is fooled at every larger one.
+    """
+
+    version: ClassVar[str] = "1"
+    requires: ClassVar[type] = Predictor
+    role: ClassVar[Role] = "validation"
+    metrics: ClassVar[tuple[Metric, ...]] = (ACCURACY,)
+    families: ClassVar[tuple[Metric, ...]] = (ACCURACY,)
+    """``adversarial_accuracy/<epsilon>`` for each radius, where there are several."""
+
+    norm: Norm = "linf"
+    """What ε bounds: the largest change of a value, or the Euclidean length of the change."""
+    epsilon: Annotated[tuple[PositiveFloat, ...], BeforeValidator(_several)] | None = Field(None, min_length=1)
+    """One radius, or several of which the first is the metric's; None: 0.1, or 0.05 √values in the L2 ball."""
+    unit: Unit = "deviation"
+    """What ε is a share of: the inputs' ``deviation``, their ``range``, or ``input``: the inputs' own unit."""
+    limits: Limits = "data"
+    """Inputs stay within: the smallest and largest of the ``data`` (of each feature in a table), ``none``, or two."""
+    method: Choice = "auto"
+    """``gradient``, ``search``, or ``auto``: the gradient where the model has one."""
+    steps: PositiveInt = 10
+    """Steps of the gradient attack from each start."""
+    step_size: PositiveFloat | None = None
+    """Length of a step in units of ε; None: 2.5 / steps."""
+    starts: PositiveInt = 2
+    """The first from the input itself, each further one from a random point towards one wrong class."""
+    queries: PositiveInt = 200
+    """Answers an example that a search may ask for."""
+    check: NonNegativeInt = 64
+    """Examples on which a gradient attack is compared with FGSM and a search; 0: none."""
+    max_examples: PositiveInt = 512
+    """A seeded choice of so many, where the data have more."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        try:
+            self._schedule()
+        except ConfigurationError as error:
+            raise ValueError(str(error)) from error
+        if self.epsilon and len(set(self.epsilon)) < len(self.epsilon):
+            raise ValueError(f"expected each epsilon once, got {', '.join(f'{one:g}' for one in self.epsilon)}")
+        if isinstance(self.limits, tuple) and not self.limits[0] < self.limits[1]:
+            raise ValueError(f"expected limits as the smallest and the largest value, got {self.limits}")
+        return self
+
+    def measure(self, model: Predictor, data: AuditData, seed: int, budget: Budget) -> Sequence[Reading]:
+        """The first radius, and each of several.
+
+        Raises:
+            ConfigurationError: inputs outside of the declared limits.
+            ModelError: `method` asks for a gradient that the model does not have.
+        """
+        if (unfit := _unfit(model, data)) is not None:
+            return self._missing(Outcome.NOT_APPLICABLE, *unfit)
+        room = Room.of(data.inputs, unit=self.unit, limits=self.limits, by_feature=data.kind == "table")
+        if not (room.scale > 0).any():
+            return self._missing(
+                Outcome.NOT_APPLICABLE, "all inputs are equal: they have no scale", "use `unit: input`"
+            )
+        purse = Purse(model, budget, len(data))
+        chosen = _examples(len(data), self.max_examples, seed)
+        if len(chosen) / len(data) / 2 > budget.passes:
+            return self._missing(Outcome.OVER_BUDGET, f"{budget.passes:g} passes are left", _RAISE)
+        victims = _victims(model, data, chosen)
+        if victims.answers.shape[1] < 2:
+            return self._missing(Outcome.NOT_APPLICABLE, "the model knows one class only")
+        settings = Settings(seed=seed, schedule=self._schedule(), queries=self.queries)
+        attack = fitting(model, data, self.method, settings)
+        check = self.check if attack.method == "gradient" else 0
+        radii = self.epsilon or (0.1 if self.norm == "linf" else 0.05 * math.sqrt(data.inputs[0].size),)
+        curve = robustness_curve(
+            model,
+            victims,
+            room,
+            norm=self.norm,
+            radii=radii,
+            attack=attack,
+            other=searching(data, settings) if check else None,
+            check=check,
+            purse=purse,
+        )
+        return self._readings(radii, curve, victims, attack.method, room)
+
+    def _schedule(self) -> Schedule:
+        return Schedule(self.steps, 2.5 / self.steps if self.step_size is None else self.step_size, self.starts)
+
+    def _missing(self, outcome: Outcome, reason: str, advice: str | None = None) -> list[Reading]:
+        radii = self.epsilon or ()
+        return [Reading(metric.missing(outcome, reason, advice)) for metric in _members(radii)]
+
+    def _readings(
+        self, radii: Sequence[float], curve: Curve, victims: Victims, method: Method, room: Room
+    ) -> list[Reading]:
+        """The metric at the first radius, then the family's member for each of several."""
+        masks = _masking(curve, method, checks=self.check > 0)
+        common = {
+            "method": method,
+            "norm": self.norm,
+            "unit": self.unit,
+            "clean_accuracy": float(np.mean(~wrong(victims.answers, victims.labels))),
+        }
+        rows = []
+        for index, (metric, radius) in enumerate(zip(_members(radii), (radii[0], *radii), strict=False)):
+            robust = curve.robust.get(radius)
+            if robust is None:
+                reason = f"the budget ended during the attack; at most {np.mean(curve.left):.3f} are robust"
+                rows.append(Reading(metric.missing(Outcome.OVER_BUDGET, reason, _RAISE)))
+                continue
+            details = common | {"epsilon": radius, "mean_change_allowed": radius * float(np.mean(room.scale))}
+            values = robust.astype(np.float64)
+            arrays = {metric.name: Array.pack(values)}
+            measured = metric.measured(
+                **vars(bounded_mean(values)),
+                bound="upper",
+                samples=metric.name,
+                details=details | (masks if radius == radii[0] else {}),
+                advice=_MISLED if radius == radii[0] and curve.masking and curve.masking.suspects else None,
+            )
+            rows.append(Reading(measured, arrays if index else arrays | {_PLACES: Array.pack(victims.places)}))
+        return rows
+
+
+_RAISE = "raise budget.passes or budget.seconds, or lower max_examples, starts or queries"
+_MISLED = "the gradients hide errors: set method: search, and read this as a loose upper bound"
+_PLACES = "adversarial/examples"
+
+
+def _members(radii: Sequence[float]) -> list[Metric]:
+    """The metric, and its family's members where there are several radii."""
+    return [ACCURACY, *([ACCURACY.of(f"{radius:g}") for radius in radii] if len(radii) > 1 else [])]
+
+
+def _unfit(model: Predictor, data: AuditData) -> tuple[str, str | None] | None:
+    """Why these examples cannot be attacked, and what to do."""
+    if model.task not in ("multiclass", "binary"):
+        return f"no attack on a {model.task} model: only one class an example can become wrong", None
+    if data.targets is None or data.targets.ndim > 1:
+        return "no attack on several answers an example", None
+    if data.inputs.dtype.kind != "f":
+        reason = f"inputs of type {data.inputs.dtype} cannot be moved a little: between whole numbers is nothing"
+        return reason, "give the inputs as floating point"
+    return None
+
+
+def _examples(n: int, most: int, seed: int) -> NDArray[np.int64]:
+    """The same for every candidate, in an order that depends on the seed alone."""
+    generator = np.random.default_rng([seed, zlib.crc32(b"adversarial examples")])
+    return generator.permutation(n)[:most].astype(np.int64)
+
+
+def _victims(model: Predictor, data: AuditData, chosen: NDArray[np.int64]) -> Victims:
+    """The chosen examples with their clean answers; checks labels and answers."""
+    assert data.targets is not None
+    answers, labels = model.predict(data.inputs[chosen]), data.targets[chosen].astype(np.int64)
+    correctness(model.task, answers, labels)
+    return Victims(data.inputs[chosen], labels, chosen, answers.astype(np.float64))
+
+
+def _masking(curve: Curve, method: Method, *, checks: bool) -> dict[str, Detail]:
+    """Details of the check, in which ``masking`` says how it ended."""
+    if method != "gradient" or not checks:
+        return {}
+    if curve.masking is None:
+        return {"masking": "not checked: the budget ended, or no example is right"}
+    suspects = curve.masking.suspects
+    return {"masking": f"likely: PGD is beaten by {' and '.join(suspects)}" if suspects else "none seen"} | dict(
+        curve.masking.found
+    )
