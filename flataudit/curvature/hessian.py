@@ -15,8 +15,8 @@ from flataudit.errors import ModelError
 
 __all__ = ["Hessian"]
 
-_GRAPHS = 32
-"""Graphs of a loss that must fit for each example: twice what a product alone is allowed."""
+_GRAPHS = 6
+"""Graphs of a loss that must fit for each example: those that are kept take two of them and a half, a product as many."""
 _MOST_BYTES = 2**30
 """Memory that kept graphs may take: a large network must not cost many times the memory of a training step."""
 

@@ -82,6 +82,23 @@ def test_where_votes_are_divided_it_abstains():
     assert (found.classes == -1).mean() > 0.8 and (found.radii[found.classes == -1] == 0).all()
 
 
+def test_the_class_is_chosen_on_draws_of_its_own():
+    """On the border every certificate is false; chosen on the draws that are counted, twice as many would be given."""
+    found = certify(
+        Answers(two_classes(W)),
+        np.zeros((2000, 3)),
+        np.arange(2000),
+        level=np.ones(3),
+        sigma=1.0,
+        seed=0,
+        choosing=100,
+        draws=100,
+        alpha=0.2,
+        may_go_on=lambda: True,
+    )
+    assert found is not None and 0.1 < (found.classes >= 0).mean() < 0.2 + 3 * np.sqrt(0.16 / 2000)
+
+
 def test_noise_belongs_to_the_example():
     rows = 0.3 * GENERATOR.standard_normal((50, 3))
     whole = certificates(rows)

@@ -76,6 +76,14 @@ def test_no_certificate_goes_beyond_the_exact_distance():
     assert proven.max() <= found.measurement.details["largest_provable"]
 
 
+def test_an_abstention_is_wrong():
+    """On the border of the classes hardly any vote is decided."""
+    data = gaussian_classes(200)
+    near = load(1e-6 * data.inputs, data.targets)
+    found = measure(Certified(sigma=1.0, radius=0.0, unit="input"), near)["certified_accuracy"].measurement
+    assert found.details["abstained"] > 0.9 and found.estimate <= 1 - found.details["abstained"] + 1e-9
+
+
 def test_units_of_each_feature():
     data, factors = gaussian_classes(60), np.array([1.0, 100.0, 0.01])
     stretched = load(data.inputs * factors, data.targets)
