@@ -16,7 +16,7 @@ from flataudit.errors import ModelError
 __all__ = ["Hessian"]
 
 _GRAPHS = 6
-"""Graphs of a loss that must fit for each example: those that are kept take two of them and a half, a product as many."""
+"""Graphs of a loss that must fit for each example: those that are kept take two and a half, a product as many."""
 _MOST_BYTES = 2**30
 """Memory that kept graphs may take: a large network must not cost many times the memory of a training step."""
 
