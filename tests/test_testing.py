@@ -37,7 +37,9 @@ from flataudit.testing.subjects import LinearModel
 # ── Probes ──
 
 
-@pytest.mark.parametrize("name", plugins.names("probes"))
+# `label_free` learns from a model that is right more often where it is surer, which no standard subject is: its own
+# test has one.
+@pytest.mark.parametrize("name", sorted({*plugins.names("probes")} - {"label_free"}))
 def test_every_installed_probe_conforms(name: str) -> None:
     check_probe(cast("Probe", plugins.make("probes", name)))
 

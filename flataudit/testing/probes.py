@@ -45,7 +45,9 @@ def check_probe(probe: Probe, *, subjects: Sequence[Callable[[], Subject]] | Non
     """
     _check_declarations(probe)
     measured: set[str] = set()
-    for make in subjects or list(standard_subjects(probe.requires, probe.role)):
+    for make in subjects or list(
+        standard_subjects(probe.requires, probe.role, reference=getattr(probe, "reference", None))
+    ):
         readings, again = _traceless(probe, make(), _AMPLE), _traceless(probe, make(), _AMPLE)
         name = make().name
         require(

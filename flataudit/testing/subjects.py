@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
 
@@ -68,21 +68,34 @@ class LinearModel:
         return cast("NDArray[np.float64]", found - np.log(np.exp(found).sum(axis=1, keepdims=True)))
 
 
-def standard_subjects(requires: type, role: Role) -> Iterator[Callable[[], Subject]]:
-    """Makers of subjects with the capability and role that a probe asks for; each call makes a new one."""
+def standard_subjects(requires: type, role: Role, *, reference: Role | None = None) -> Iterator[Callable[[], Subject]]:
+    """Makers of subjects with the capability and role that a probe asks for; each call makes a new one.
+
+    Args:
+        requires: the capability.
+        role: of the data.
+        reference: role of the set that the data are compared with, where the probe asks for one.
+    """
     if requires not in (Predictor, Perturbable, Differentiable):
         raise AssertionError(
             f"expected a probe that requires Predictor, Perturbable or Differentiable, got {requires.__name__}; "
             "give subjects of your own: check_probe(probe, subjects=[…])"
         )
     wrap = _torch_subject if requires is Differentiable else _linear_subject
-    yield partial(wrap, "classes, and a short last batch", "multiclass", _examples(37, role))
-    yield partial(wrap, "values", "regression", _examples(37, role, regression=True))
-    yield partial(wrap, "images", "multiclass", _examples(19, role, shape=(1, 8, 8)))
-    yield partial(wrap, "one example", "multiclass", _examples(1, role))
-    yield partial(wrap, "two groups", "multiclass", _examples(_NORMED, role, groups=2))
-    if role == "validation":
-        yield partial(wrap, "many groups", "multiclass", _examples(90, role, groups=4))
+
+    def data(n: int, *, regression: bool = False, shape: tuple[int, ...] = (_FEATURES,), groups: int = 0) -> AuditData:
+        made = _examples(n, role, regression=regression, shape=shape, groups=groups)
+        if reference is None:
+            return made
+        return replace(made, reference=_examples(n + 60, reference, regression=regression, shape=shape, groups=groups))
+
+    yield partial(wrap, "classes, and a short last batch", "multiclass", data(37))
+    yield partial(wrap, "values", "regression", data(37, regression=True))
+    yield partial(wrap, "images", "multiclass", data(19, shape=(1, 8, 8)))
+    yield partial(wrap, "one example", "multiclass", data(1))
+    yield partial(wrap, "two groups", "multiclass", data(_NORMED, groups=2))
+    if role in ("validation", "shifted"):
+        yield partial(wrap, "many groups", "multiclass", data(90, groups=4))
 
 
 def data_state(data: AuditData) -> bytes:
