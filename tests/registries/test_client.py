@@ -85,7 +85,11 @@ def test_where_the_address_comes_from(trainer, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", trainer.uri)
     assert MlflowRegistry(model="fraud").champion() is None
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    assert MlflowRegistry(model="fraud").uri == "sqlite:///mlflow.db"
+    monkeypatch.chdir(tmp_path)
+    # Its whole path: two folders with a database of that name are two registries, for the journal too.
+    assert MlflowRegistry(model="fraud").uri == f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert MlflowRegistry(model="fraud", tracking_uri="sqlite:////x/y.db").uri == "sqlite:////x/y.db"
+    assert MlflowRegistry(model="fraud", tracking_uri="http://h:1").uri == "http://h:1"
 
 
 def test_the_users_own_patience_stays(trainer, monkeypatch):
