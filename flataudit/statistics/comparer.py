@@ -17,7 +17,9 @@ from flataudit.evidence import Examined, Measurement, Outcome, Record
 from flataudit.policy import Policy
 from flataudit.statistics import score
 from flataudit.statistics.agreement import with_agreement
+from flataudit.statistics.agreement_line import with_agreement_line
 from flataudit.statistics.clusters import clustered_difference
+from flataudit.statistics.disagreement import with_disagreement
 from flataudit.statistics.matching import is_flatness, unmatched
 from flataudit.statistics.paired import (
     ROUNDING,
@@ -52,14 +54,18 @@ class PairedComparer(Record):
     seed: NonNegativeInt = 0
 
     def score(self, examined: Sequence[Examined], policy: Policy) -> Sequence[Examined]:
-        """The same candidates, each with ``agreement/<set>`` for the unlabelled sets and with ``score``.
+        """The same candidates, each with what depends on the others, and with ``score``.
+
+        That is ``agreement/<set>`` and ``estimated_accuracy_line/<set>`` for the unlabelled sets, and
+        ``disagreement/clean`` and ``disagreement/corrupted`` where predictions were kept.
 
         Args:
             examined: all candidates of the audit; which parts are used depends on all of them.
             policy: gives the weights of the parts and the confidence.
         """
         confidence = policy.non_inferiority.confidence
-        examined = with_agreement(examined, confidence=confidence)
+        examined = with_agreement(examined, confidence=confidence, replicates=self.replicates, seed=self.seed)
+        examined = with_agreement_line(with_disagreement(examined, confidence=confidence), seed=self.seed)
         used = score.parts(examined, policy.score_weights)
         resampled = score.replicates(_score_samples(examined, used), self.replicates, self.seed)
         return tuple(score.scored(one, used, resampled.get(_label(one)), confidence) for one in examined)
@@ -151,7 +157,7 @@ class _Table:
         return clustered_difference(one, other, self.clusters, **settings)
 
 
-_OTHER_EXAMPLES = ("shift_accuracy/", "agreement/", "group_accuracy/")
+_OTHER_EXAMPLES = ("shift_accuracy/", "shift_group_accuracy/", "agreement/", "average_confidence/", "group_accuracy/")
 _NAMES = {"metric", "champion", "challenger", "confidence"}
 
 
