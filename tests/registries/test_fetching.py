@@ -10,9 +10,9 @@ from mlflow.data.numpy_dataset import from_numpy
 from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.entities import DatasetInput, InputTag
 
-from flataudit.errors import ModelError, NotFoundError
+from flataudit.errors import ModelError, NotFoundError, RegistryError
 from flataudit.manifest import manifest_digest
-from flataudit.registries.mlflow import MlflowRegistry
+from flataudit.registries.mlflow import MlflowRegistry, fetching
 from flataudit.testing import check_registry
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own code warns, of SQLAlchemy and of type hints
@@ -173,3 +173,16 @@ def test_a_run_that_was_deleted_for_good(trainer, champion):
     trainer.client.delete_run(champion.run_id)
     assert registry(trainer).describe().lines()
     assert registry(trainer).champion() == champion
+
+
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), TimeoutError("timed out")])
+def test_a_download_that_fails_says_nothing_about_the_model(trainer, champion, tmp_path, monkeypatch, fault):
+    """A full disk or a store that is away must not read as a missing or changed model."""
+
+    class Away:
+        def download_artifacts(self, path: str, into: str) -> None:
+            raise fault
+
+    monkeypatch.setattr(fetching, "get_artifact_repository", lambda *_, **__: Away())
+    with pytest.raises(RegistryError, match="the files of v1"):
+        fetch(trainer, champion, tmp_path / "into")
