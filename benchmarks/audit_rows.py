@@ -7,14 +7,12 @@ same numbers take PyHessian and plain loops, probe by probe, where it has them.
 import math
 from collections.abc import Callable
 
-import torch
 from clock import fb, turns
 from ours import AUDIT, installed, measured, passes, probe
 from peers import PyHessian, fastest, seeded
 from pilots import hutchinson_vectors
 from subjects import RECIPES, Subject, subject
 from table import printed, spoken
-from torch import Tensor, nn
 
 __all__ = ["audit_table"]
 
@@ -54,12 +52,10 @@ def _audited(net: Subject, repeats: int) -> dict[str, object]:
     wanted = [probe(use, **given) for use, given in AUDIT if installed(use)]
     missing = [use for use, _ in AUDIT if not installed(use)]
     calls: dict[str, Callable[[], object]] = {"fb": fb(net), "audit": lambda: measured(net, *wanted)}
-    if "adversarial" in missing:
-        calls["audit"] = lambda: (measured(net, *wanted), _pgd(net))[0]
     timed = turns(calls, repeats)
     found = timed["audit"].answer.measurements
     by_clock = timed["audit"].median / timed["fb"].median
-    counted = passes(found) + (10 if "adversarial" in missing else 0)
+    counted = passes(found)
     target = TARGETS[net.name]
     return {
         "network": net.title,
@@ -70,9 +66,7 @@ def _audited(net: Subject, repeats: int) -> dict[str, object]:
         "target": f"≤ {target:g}",
         "reached": "yes" if by_clock <= target else "NO",
         "PyHessian": f"{_peer_passes(net, timed['fb'].median):.0f}",
-        "missing": "PGD-10 (a plain loop in its place)"
-        if missing == ["adversarial"]
-        else ", ".join(missing) or "nothing",
+        "missing": ", ".join(missing) or "nothing",
         "metrics": [(m.metric, _spoken(m.estimate, m.standard_error), f"{m.cost.passes:.1f}") for m in found],
     }
 
@@ -85,17 +79,6 @@ def _peer_passes(net: Subject, unit: float) -> float:
         peer.close()
     curvature = hutchinson_vectors(net) * timed["trace"].median / 4 + timed["λ"].median
     return curvature / unit + 2 * 20 + 1 + 10
-
-
-def _pgd(net: Subject, steps: int = 10, radius: float = 8 / 255) -> Tensor:
-    """PGD-10 (Madry et al. 2018), L∞, one start: what the probe will cost, until there is one."""
-    x, y = net.inputs, net.targets
-    moved = x.clone()
-    for _ in range(steps):
-        leaf = moved.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(nn.functional.cross_entropy(net.model(leaf), y), leaf)
-        moved = (leaf.detach() + radius / 4 * slope.sign()).clamp(x - radius, x + radius)
-    return moved
 
 
 def _spoken(estimate: float | None, error: float | None) -> str:

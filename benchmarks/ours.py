@@ -26,10 +26,11 @@ AUDIT = (
     ("spectrum", {"relative_error": 0.01, "ends": ["largest"]}),
     ("sharpness", {}),
     ("input_gradient", {}),
-    ("adversarial", {}),
+    ("adversarial", {"starts": 1, "check": 0, "max_examples": 1_000_000}),
     ("calibration", {}),
 )
-"""The whole audit of the issue, probe by probe; `adversarial` is PGD-10."""
+"""The whole audit of the issue, probe by probe; `adversarial` is PGD-10 from the
+input, on every example."""
 
 
 def installed(name: str) -> bool:

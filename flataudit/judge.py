@@ -81,11 +81,7 @@ def decide(
         n_needed=min(needed) if needed and kind != "promote" else None,
         validation_use=validation_use if policy.validation_budget else None,
         alpha=alpha if champion is not None else None,
-        warnings=(
-            *_budget_warnings(policy, validation_use),
-            *_waiver_warnings(policy, today, standings),
-            *(f"{metric} breaks no tie: {why}" for metric, why in left_out(case, tied).items()),
-        ),
+        warnings=_warnings(case, validation_use, standings, tied),
         policy_digest=policy.digest,
     )
 
@@ -106,6 +102,11 @@ def _level(policy: Policy, use: int) -> tuple[float, str | None]:
     over = use > budget.decisions and budget.exhausted == "refuse"
     told = f"the validation set is used up: {use - 1} decisions were made on it; bring fresh examples"
     return budget.level(use), told if over else None
+
+
+def _warnings(case: Case, use: int, standings: Sequence[Standing], tied: Sequence[str]) -> tuple[str, ...]:
+    untied = [f"{metric} breaks no tie: {why}" for metric, why in left_out(case, tied).items()]
+    return (*_budget_warnings(case.policy, use), *_waiver_warnings(case.policy, case.today, standings), *untied)
 
 
 def _budget_warnings(policy: Policy, use: int) -> list[str]:

@@ -6,11 +6,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import PositiveInt
-from scipy.special import ndtri
 
 from flataudit.contracts import AuditData, Budget, Predictor, Reading, Role
 from flataudit.evidence import Array, Metric, Outcome, Record
 from flataudit.statistics.correctness import correctness
+from flataudit.statistics.group_means import by_group, others, worst_mean
 from flataudit.statistics.means import bounded_mean
 
 __all__ = ["Groups"]
@@ -63,16 +63,11 @@ class Groups(Record):
             return [Reading(m.missing(Outcome.NOT_APPLICABLE, "the data have no groups", advice)) for m in self.metrics]
         assert data.targets is not None
         right = correctness(model.task, model.predict(data.inputs), data.targets)
-        codes, counts = np.unique(data.groups, return_counts=True)
-        order = codes[np.argsort(-counts, kind="stable")]
-        found = {_name(data, int(code)): right[data.groups == code] for code in order}
+        found = by_group(right, data.groups, data.group_names)
         enough = {name: values for name, values in found.items() if len(values) >= self.min_examples}
         rows = [self._reading(name, values) for name, values in list(found.items())[: self.most]]
-        left = sum(len(values) >= self.min_examples for values in list(found.values())[self.most :])
-        if left:
-            reason = f"{left} more groups of at least {self.min_examples} examples have no number of their own"
-            missing = GROUP.of("(others)").missing(Outcome.OVER_BUDGET, reason, "raise the probe's parameter `most`")
-            rows.append(Reading(missing))
+        left = others(GROUP, found, most=self.most, min_examples=self.min_examples)
+        rows += [Reading(left)] if left else []
         worst = self._worst(enough, len(found))
         codes = {"validation_groups": Array.pack(np.ascontiguousarray(data.groups, dtype=np.int64))}
         return [Reading(worst.measurement, codes), self._spread(enough), *rows]
@@ -85,19 +80,9 @@ class Groups(Record):
     def _worst(self, enough: dict[str, NDArray[np.float64]], groups: int) -> Reading:
         if not enough:
             return Reading(WORST.missing(Outcome.NOT_APPLICABLE, f"no group has {self.min_examples} examples"))
-        confidence = 1 - 0.05 / len(enough)
-        means = {name: bounded_mean(values, confidence=confidence) for name, values in enough.items()}
-        name = min(means, key=lambda one: (means[one].estimate, one))
-        intervals = [found.interval for found in means.values() if found.interval is not None]
-        low, high = min(ends[0] for ends in intervals), min(ends[1] for ends in intervals)
-        lowest = means[name].estimate
-        measured = WORST.measured(
-            lowest,
-            standard_error=(high - low) / (2 * float(ndtri(0.975))),
-            interval=(min(low, lowest), max(high, lowest)),
-            n=means[name].n,
-            details={"group": name, "groups": float(groups), "left out": float(groups - len(enough))},
-        )
+        name, lowest = worst_mean(enough)
+        details = {"group": name, "groups": float(groups), "left out": float(groups - len(enough))}
+        measured = WORST.measured(**vars(lowest), details=details)
         return Reading(measured)
 
     def _spread(self, enough: dict[str, NDArray[np.float64]]) -> Reading:
@@ -109,7 +94,3 @@ class Groups(Record):
         excess = float(means.var(ddof=1) - noise.mean())
         details = {"between groups": float(means.std(ddof=1)), "by few examples": float(noise.mean() ** 0.5)}
         return Reading(GAP.measured(max(excess, 0.0) ** 0.5, n=len(enough), details=details))
-
-
-def _name(data: AuditData, code: int) -> str:
-    return data.group_names[code] if code < len(data.group_names) else str(code)

@@ -12,7 +12,7 @@ from flataudit.evidence import Array, Measurement, Metric, Outcome, Record
 from flataudit.statistics.answers import answers
 from flataudit.statistics.correctness import correctness
 from flataudit.statistics.gaps import gap
-from flataudit.statistics.group_means import by_group, worst_mean
+from flataudit.statistics.group_means import by_group, others, worst_mean
 from flataudit.statistics.means import bounded_mean
 
 __all__ = ["Shift"]
@@ -66,7 +66,7 @@ class Shift(Record):
     min_examples: PositiveInt = 20
     """A group with fewer is measured and left out of the worst."""
     most: PositiveInt = 100
-    """Only the largest groups get a metric of their own."""
+    """Only the largest groups get a metric of their own; where others are large enough, one more is unmeasured."""
 
     def measure(self, model: Predictor, data: AuditData, seed: int, budget: Budget) -> Sequence[Reading]:
         """Accuracy, gap and worst group of this set, then each group, the largest first."""
@@ -79,6 +79,8 @@ class Shift(Record):
         groups = by_group(right, data.groups, data.group_names)
         named = list(groups.items())[: self.most]
         members = [_reading(GROUP.of(f"{data.name}/{group}"), values) for group, values in named]
+        left = others(GROUP.of(data.name), groups, most=self.most, min_examples=self.min_examples)
+        members += [Reading(left)] if left else []
         return [*rows, Reading(self._worst(data, groups)), *members]
 
     def _worst(self, data: AuditData, groups: Mapping[str, NDArray[np.float64]]) -> Measurement:

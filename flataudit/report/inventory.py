@@ -118,11 +118,15 @@ def _detail(score: Measurement, name: str) -> Cell:
 
 
 def _runs(evidence: Evidence) -> dict[str, list[Cost]]:
-    """The cost of every run of every probe: the metrics of one run share one, and sets have their own."""
+    """The cost of every run of every probe: the metrics of one run share one, and sets have their own.
+
+    By the clock, which no two runs share to the last digit; a cost without one goes by the metric's set.
+    """
     seen: dict[str, dict[tuple[str, Cost], Cost]] = {}
     for m in evidence.measurements:
         if m.probe and m.cost != Cost():
-            seen.setdefault(m.probe, {})[m.metric.partition("/")[2], m.cost] = m.cost
+            run = "" if m.cost.seconds > 0 else m.metric.partition("/")[2]
+            seen.setdefault(m.probe, {})[run, m.cost] = m.cost
     return {probe: list(costs.values()) for probe, costs in seen.items()}
 
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import ndtri
 
+from flataudit.evidence import Measurement, Metric, Outcome
 from flataudit.statistics.means import Mean, bounded_mean
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["by_group", "worst_mean"]
+__all__ = ["by_group", "others", "worst_mean"]
 
 
 def by_group(
@@ -31,6 +32,20 @@ def by_group(
     ordered = [int(code) for code in codes[np.argsort(-counts, kind="stable")]]
     called = {code: names[code] if code < len(names) else str(code) for code in ordered}
     return {called[code]: np.ascontiguousarray(values[groups == code], dtype=np.float64) for code in ordered}
+
+
+def others(
+    metric: Metric, groups: Mapping[str, "NDArray[np.float64]"], *, most: int, min_examples: int
+) -> Measurement | None:
+    """The unmeasured member ``metric/(others)`` for large groups beyond the first ``most``; None where there are none.
+
+    A criterion on every group must not pass while some of them have no number of their own.
+    """
+    left = sum(len(values) >= min_examples for values in list(groups.values())[most:])
+    if not left:
+        return None
+    reason = f"{left} more groups of at least {min_examples} examples have no number of their own"
+    return metric.of("(others)").missing(Outcome.OVER_BUDGET, reason, "raise the probe's parameter `most`")
 
 
 def worst_mean(groups: Mapping[str, "NDArray[np.float64]"], *, confidence: float = 0.95) -> tuple[str, Mean]:

@@ -108,3 +108,10 @@ def test_without_shifted_data() -> None:
     for reading in _run("binary"):
         assert reading.measurement.outcome is Outcome.NOT_APPLICABLE
         assert "no shifted data" in (reading.measurement.reason or "")
+
+
+def test_large_groups_of_a_set_without_a_number_of_their_own_are_said_to_have_none() -> None:
+    data = _set("autumn", 60, 60, np.repeat([0, 1], [30, 30]))
+    readings = Shift(most=1).measure(_Answers("binary"), data, 0, Budget())
+    left = readings[-1].measurement
+    assert left.metric == "shift_group_accuracy/autumn/(others)" and left.outcome is Outcome.OVER_BUDGET
