@@ -88,7 +88,7 @@ def measure(
             batch_size=batch_size,
             example_bytes=64 * int(data.inputs[:1].nbytes),
         )
-        verify(wrapped, data.inputs[:64])
+        verify(wrapped, data.head(64))
         readings = measure_all(
             wrapped, [data], made, seed=seed, budget=budget or Budget(), announce=lambda what, share: None
         )

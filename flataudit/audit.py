@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field, NonNegativeInt
 
 from flataudit.contracts import (
+    Architecture,
     AuditData,
     Budget,
     Comparer,
@@ -27,6 +28,7 @@ from flataudit.contracts import (
     Role,
     Spec,
     Task,
+    TokenizerSpec,
 )
 from flataudit.decision import Comparison, Decision, Selection, Verdict
 from flataudit.errors import ConfigurationError, ModelError, NotFoundError
@@ -50,7 +52,10 @@ class AuditPlan(Record):
     model: str
     task: Task = "multiclass"
     outputs: OutputKind | None = None
+    output: str | None = None
+    architecture: Architecture | None = None
     loss: LossSpec | None = None
+    tokenizer: TokenizerSpec | None = None
     data: tuple[DataSpec, ...]
     probes: tuple[Spec, ...]
     policy: Policy = Policy()
@@ -76,6 +81,8 @@ class DataSummary(Record):
     shape: tuple[int, ...]
     """Of one example."""
     kind: str
+    declared: bool = False
+    """Whether `kind` was declared; else inferred from shape and dtype."""
     classes: int | None
     groups: int | None
     digest: str
@@ -316,6 +323,7 @@ def _summary(data: AuditData) -> DataSummary:
         n=len(data),
         shape=tuple(data.inputs.shape[1:]),
         kind=data.kind,
+        declared=data.declared,
         classes=int(data.targets.max()) + 1 if integer and data.targets is not None else None,
         groups=int(data.groups.max()) + 1 if data.groups is not None else None,
         digest=data.digest,

@@ -1,5 +1,6 @@
 """`flataudit.yaml`, typed: unknown keys are errors that name the line and the nearest known key."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import UnionType
@@ -19,7 +20,7 @@ from pydantic import (
 )
 
 from flataudit.audit import AuditPlan
-from flataudit.contracts import Budget, DataSpec, LossSpec, OutputKind, Role, Spec, Task
+from flataudit.contracts import Architecture, Budget, DataSpec, LossSpec, OutputKind, Role, Spec, Task, TokenizerSpec
 from flataudit.errors import ConfigurationError
 from flataudit.evidence import Record
 from flataudit.plugins import nearest
@@ -145,8 +146,14 @@ class AuditConfig(Record):
     task: Task = "multiclass"
     outputs: OutputKind | None = None
     """What the model returns; checked on the data, never guessed silently."""
+    output: str | None = None
+    """Where in what the model returns the scores are, where it returns several things: ``logits``, ``0``, ``out.1``."""
+    architecture: Architecture | None = None
+    """Your own code that builds the module of candidates stored as weights alone (state dict, safetensors)."""
     loss: LossSpec | None = None
     """What the candidates were trained with, where it is not plain cross-entropy or squared error."""
+    tokenizer: TokenizerSpec | None = None
+    """What stands between texts and the candidates; without it they take the data's numbers as they are."""
     data: DataSection
     probes: tuple[FlatSpec, ...] = tuple(Spec(use=name) for name in DEFAULT_PROBES)
     policy: Policy = Policy()
@@ -246,7 +253,25 @@ def _resolved(config: AuditConfig, base: Path) -> AuditConfig:
         shifted={name: resolve(spec) for name, spec in data.shifted.items()},
         unlabelled={name: resolve(spec) for name, spec in data.unlabelled.items()},
     )
-    return config.model_copy(update={"data": moved})
+    built = config.architecture
+    if built is not None:
+        built = built.model_copy(update={"path": str((base / (built.path or ".")).resolve())})
+    return config.model_copy(
+        update={"data": moved, "architecture": built, "tokenizer": _found(config.tokenizer, base)}
+    )
+
+
+def _found(tokenizer: TokenizerSpec | None, base: Path) -> TokenizerSpec | None:
+    """With the digest of its file: what was measured through another vocabulary does not compare."""
+    if tokenizer is None or tokenizer.path is None:
+        return tokenizer
+    path = (base / tokenizer.path).resolve()
+    try:
+        digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    except OSError as error:
+        remedy = "check `tokenizer: path`; it is relative to the policy file's folder"
+        raise ConfigurationError(f"a readable file {path}", got=error.strerror or str(error), remedy=remedy) from error
+    return tokenizer.model_copy(update={"path": str(path), "digest": digest})
 
 
 Path_ = tuple[str | int, ...]

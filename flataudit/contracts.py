@@ -4,6 +4,7 @@ A plugin is a class named in an entry-point group (`flataudit.plugins` lists the
 ``cls(**spec.params)``, so its fields are its parameters; built-in plugins have no other way in.
 """
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,17 +26,21 @@ if TYPE_CHECKING:
     from flataudit.curvature.losses import Loss
 
 __all__ = [
+    "Architecture",
     "AuditData",
     "Backend",
     "Budget",
     "Check",
     "Comparer",
+    "DataKind",
     "DataSource",
     "DataSpec",
     "Differentiable",
     "Executor",
     "Finished",
+    "InputField",
     "Job",
+    "Loaded",
     "LossSpec",
     "Meter",
     "OutputKind",
@@ -50,11 +55,13 @@ __all__ = [
     "Role",
     "Spec",
     "Task",
+    "TokenizerSpec",
 ]
 
 Task = Literal["multiclass", "binary", "multilabel", "regression"]
-OutputKind = Literal["logits", "probabilities", "values"]
+OutputKind = Literal["logits", "probabilities", "log_probabilities", "values"]
 Role = Literal["train", "validation", "shifted", "unlabelled"]
+DataKind = Literal["image", "table", "series", "text", "other"]
 
 
 # ── Specs: plain records that travel to a worker as JSON ──────────────────────────────────────────
@@ -114,6 +121,76 @@ class LossSpec(Record):
         return task in self._TASKS[self.use]
 
 
+class Architecture(Record):
+    """The code that builds a module for candidates that are stored as weights alone: the user's own, never theirs."""
+
+    use: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+    """``module:function``; it is called with `params` and returns a `torch.nn.Module`."""
+    path: str | None = None
+    """Folder that the module is imported from; None: the policy file's."""
+    params: Mapping[str, JsonValue] = Field(default_factory=dict)
+
+
+class InputField(Record):
+    """One named part of an example, where it has several: a column of a table, or one of a model's tensors."""
+
+    name: str
+    shape: tuple[PositiveInt, ...] = ()
+    """Of one example; ``()``: a single value."""
+    kind: Literal["number", "integer", "boolean", "category"] = "number"
+    """Only numbers may be moved a little; a category is stored as its place in `categories`."""
+    categories: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Values of one example."""
+        return math.prod(self.shape)
+
+
+class TokenizerSpec(Record):
+    """How a text becomes the whole numbers that the candidates take, ``max_length`` a text, cut or padded at its end."""
+
+    use: Literal["characters", "bytes", "words", "tokenizers"]
+    """Places in an alphabet, bytes of UTF-8, places in a vocabulary, or a ``tokenizer.json`` of that package."""
+    max_length: PositiveInt
+    padding: NonNegativeInt = 0
+    """The id after a text's end."""
+    unknown: NonNegativeInt | None = None
+    """The id of what the alphabet or vocabulary lacks; None: it is left out."""
+    alphabet: str | None = None
+    """The character of each id."""
+    first: NonNegativeInt | None = None
+    """The id of byte 0; None: 0."""
+    path: str | None = None
+    """A file of yours: the vocabulary, a word a line, the first one's id 0; or ``tokenizer.json``."""
+    in_artifact: str | None = None
+    """The same as a file of each candidate's own, relative to its folder."""
+    split: Literal["whitespace", "words"] | None = None
+    """At white space, or runs of letters and digits and every other mark by itself; None: at white space."""
+    lowercase: bool = False
+    """Before anything else."""
+    digest: str | None = None
+    """``sha256:…`` of the file at `path`; a worker refuses one that changed since."""
+
+    _PARAMETERS: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "characters": ("alphabet", "unknown"),
+        "bytes": ("first",),
+        "words": ("path", "in_artifact", "split", "unknown", "digest"),
+        "tokenizers": ("path", "in_artifact", "digest"),
+    }
+
+    @model_validator(mode="after")
+    def _has_its_parameters(self) -> Self:
+        known = ("max_length", "padding", "lowercase", *self._PARAMETERS[self.use])
+        for name in sorted(self.model_fields_set - {"use", *known}):
+            raise ValueError(f"expected parameters of {self.use} ({', '.join(known)}), got {name}; remove it")
+        if self.use == "characters" and not self.alphabet:
+            raise ValueError("expected the character of each id, got no alphabet; add it")
+        if "path" in known and (self.path is None) == (self.in_artifact is None):
+            raise ValueError("expected one file, path or in_artifact, got both or neither; keep one")
+        return self
+
+
 class Budget(Record):
     """The most that the probes of one candidate may use."""
 
@@ -136,8 +213,14 @@ class Job(Record):
     task: Task = "multiclass"
     outputs: OutputKind | None = None
     """What the model returns; None: logits for classifiers unless the outputs look like probabilities (an error)."""
+    output: str | None = None
+    """Where in what the model returns the scores are: ``logits``, ``0``, ``out.1``; None: it returns one array."""
+    architecture: Architecture | None = None
+    """What builds the module of a candidate that is stored as weights alone."""
     loss: LossSpec | None = None
     """What it was trained with; None: cross-entropy or squared error, by the task."""
+    tokenizer: TokenizerSpec | None = None
+    """What stands between texts and the candidates; None: they take the inputs as they are."""
     seed: NonNegativeInt = 0
     budget: Budget = Budget()
     device: str = "cpu"
@@ -159,21 +242,35 @@ class AuditData:
     name: str
     role: Role
     inputs: "NDArray[generic]"
-    """``(n, …)``, floating point or integer, finite."""
+    """``(n, …)``, floating point or integer, finite; texts are unicode ``(n,)``."""
     targets: "NDArray[generic] | None"
     """``(n,)``: class numbers (int64) or values (float64), ``(n, labels)`` or ``(n, tokens)``; None: unlabelled."""
     groups: "NDArray[generic] | None"
     """``(n,)`` group numbers (int64)."""
     digest: str
     """``sha256:…`` over all bytes, dtypes and shapes."""
-    kind: Literal["image", "table", "other"] = "other"
-    """Images are ``(n, channels, height, width)``, tables ``(n, features)``."""
+    kind: DataKind = "other"
+    """Images are ``(n, channels, height, width)``, tables ``(n, features)``, series ``(n, channels, time)``, texts
+    ``(n,)``; declared images may have their channels last or none."""
     group_names: tuple[str, ...] = ()
+    fields: tuple[InputField, ...] = ()
+    """The parts of an example, in the order in which `inputs` ``(n, sum of sizes)`` holds them; none: one array without
+    names."""
+    class_names: tuple[str, ...] = ()
+    """Of the class numbers, where the data name their classes."""
+    declared: bool = False
+    """Whether `kind` was declared; else it was inferred from shape and dtype, which tell no series."""
     reference: "AuditData | None" = None
     """The set to compare with, for a probe that names its role as its ``reference``; None for all others."""
 
     def __len__(self) -> int:
         return int(self.inputs.shape[0])
+
+    def head(self, n: int) -> "AuditData":
+        """The first examples alone; keeps name and digest."""
+        targets = None if self.targets is None else self.targets[:n]
+        groups = None if self.groups is None else self.groups[:n]
+        return replace(self, inputs=self.inputs[:n], targets=targets, groups=groups)
 
     def replace_inputs(self, inputs: "NDArray[generic]") -> "AuditData":
         """The same examples with other inputs (corrupted ones); keeps name, targets and digest."""
@@ -308,15 +405,26 @@ class Probe(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A candidate's model, ready to be measured."""
+
+    model: Predictor
+    trust: Literal["data_only", "code_bearing"]
+    """`code_bearing`: the candidate's own code runs beside the probes."""
+    notes: tuple[str, ...] = ()
+    """How it was read and what was checked, a sentence each; they become part of the evidence."""
+
+
 class Backend(Protocol):
     """Loads candidates of one flavour, by the entry point of the flavour's name."""
 
-    def load(self, job: Job, sample: "NDArray[generic]") -> tuple[Predictor, Literal["data_only", "code_bearing"]]:
-        """The model, and whether the candidate's own code runs in it.
+    def load(self, job: Job, sample: AuditData) -> "Loaded":
+        """The model, whether the candidate's own code runs in it, and how it was read.
 
         Args:
             job: candidate, artifact folder, task, outputs, device, dtype.
-            sample: a few validation inputs, on which the model must answer finitely, in the declared kind of
+            sample: a few validation examples, on which the model must answer finitely, in the declared kind of
                 outputs, twice the same, and whatever its neighbours in the batch are.
 
         Raises:

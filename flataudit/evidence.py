@@ -236,6 +236,8 @@ class Evidence(Record):
     protocol: AuditProtocol
     trust: Literal["data_only", "code_bearing", "unknown"] = "unknown"
     """`data_only`: only flataudit's code ran. `code_bearing`: the candidate's own code ran beside the probes."""
+    notes: tuple[str, ...] = ()
+    """How the model was read and what was checked on the way, a sentence each."""
     isolation: Mapping[str, str] = Field(default_factory=dict)
     """What the worker was kept from, by kind: ``enforced``, ``partial`` or ``none``."""
     measurements: tuple[Measurement, ...]

@@ -10,17 +10,13 @@ from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from flataudit import plugins
 from flataudit.contracts import AuditData, Backend, Budget, DataSource, DataSpec, Job, Predictor, Probe, Reading, Spec
 from flataudit.errors import DataError, FlatauditError, ModelError, UntrustedError
 from flataudit.evidence import AuditProtocol, Cost, Evidence, Examined, Measurement, Metric, Outcome
 from flataudit.manifest import manifest_digest
-
-if TYPE_CHECKING:
-    from numpy import generic
-    from numpy.typing import NDArray
 
 __all__ = [
     "artifact_size",
@@ -80,18 +76,25 @@ def examine(job: Job, announce: Announce, finished: Callable[[Examined], None] |
     try:
         _verify(job)
         backend = cast("Backend", plugins.make("backends", job.candidate.flavour))
-        model, trust = backend.load(job, _sample(data))
+        loaded = backend.load(job, _sample(data))
     except UntrustedError as error:
         return failed_evidence(job, str(error), error.remedy, Outcome.FAILED, data)
     except Exception as error:  # noqa: BLE001  # a hostile artifact may raise anything while it loads
         advice = error.remedy if isinstance(error, FlatauditError) else "check that it loads in this environment"
         return failed_evidence(job, f"cannot be loaded: {_told(error)}", advice, Outcome.FAILED, data)
     probes = [(spec.use, make_probe(spec)) for spec in job.probes]
+    model = loaded.model
     protocol = _protocol(job, model.dtype, data)
 
     def part(readings: Sequence[Reading]) -> Examined:
         measurements = tuple(reading.measurement for reading in readings)
-        evidence = Evidence(candidate=job.candidate, protocol=protocol, trust=trust, measurements=measurements)
+        evidence = Evidence(
+            candidate=job.candidate,
+            protocol=protocol,
+            trust=loaded.trust,
+            notes=loaded.notes,
+            measurements=measurements,
+        )
         return Examined(evidence, {name: array for reading in readings for name, array in reading.arrays.items()})
 
     return part(
@@ -223,8 +226,8 @@ def _roles(probe: Probe) -> tuple[str, ...]:
     return (probe.role, *getattr(probe, "also", ()))
 
 
-def _sample(data: Sequence[AuditData]) -> "NDArray[generic]":
-    return next(d for d in data if d.role == "validation").inputs[:64]
+def _sample(data: Sequence[AuditData]) -> AuditData:
+    return next(d for d in data if d.role == "validation").head(64)
 
 
 def _named(probe: Probe) -> bool:

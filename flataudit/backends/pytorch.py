@@ -7,15 +7,13 @@ from typing import Literal, cast
 
 import torch
 import yaml
-from numpy import generic
-from numpy.typing import NDArray
 from torch import nn
 from torch.export.passes import move_to_device_pass
 
 from flataudit.backends.pt2 import fixed_batch, read_archive
 from flataudit.backends.torch_model import TorchModel, plain_module
 from flataudit.backends.verification import verify
-from flataudit.contracts import Check, Job
+from flataudit.contracts import AuditData, Check, Job, Loaded
 from flataudit.errors import ModelError, UntrustedError
 from flataudit.evidence import Record
 
@@ -27,7 +25,7 @@ Trust = Literal["data_only", "code_bearing"]
 class PyTorchBackend(Record):
     """Loads the ``pytorch`` flavour of an MLflow model folder, without MLflow."""
 
-    def load(self, job: Job, sample: NDArray[generic]) -> tuple[TorchModel, Trust]:
+    def load(self, job: Job, sample: AuditData) -> Loaded:
         """The model in evaluation mode on the job's device, checked on the sample.
 
         Raises:
@@ -38,7 +36,7 @@ class PyTorchBackend(Record):
         module, trust, batch = _program(file, job) if file.suffix == ".pt2" else (*_pickled(file, job), None)
         if job.dtype is not None:
             module = module.to(getattr(torch, job.dtype))
-        example = int(sample[:1].nbytes)
+        example = int(sample.inputs[:1].nbytes)
         model = TorchModel(
             module,
             job.task,
@@ -49,7 +47,7 @@ class PyTorchBackend(Record):
             fixed_batch=batch,
         )
         verify(model, sample)
-        return model, trust
+        return Loaded(model, trust)
 
     def check(self) -> list[Check]:
         """Version and devices."""

@@ -15,10 +15,11 @@ from numpy import generic
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from flataudit.backends.answers import default_outputs
 from flataudit.backends.forward import Forward
 from flataudit.contracts import LossSpec, Meter, OutputKind, Task
 from flataudit.curvature.losses import make_loss
-from flataudit.errors import ConfigurationError, ModelError
+from flataudit.errors import ModelError
 
 __all__ = ["TorchModel", "evaluation_mode", "plain_module"]
 
@@ -59,7 +60,7 @@ class TorchModel:
     Args:
         module: in evaluation mode, on its device.
         task: what its outputs mean.
-        outputs: ``logits``, ``probabilities`` or ``values``; None: logits, or values for a regression.
+        outputs: ``logits``, ``probabilities``, ``log_probabilities`` or ``values``; None: logits or values.
         loss: what it was trained with; None: cross-entropy or squared error.
         batch_size: most examples a pass; None: from 32 to 4096, by ``example_bytes``.
         example_bytes: memory that one example takes inside the model, in bytes.
@@ -84,12 +85,9 @@ class TorchModel:
         example_bytes: int = 1024,
         fixed_batch: int | None = None,
     ) -> None:
-        if outputs is not None and (outputs == "values") != (task == "regression"):
-            known = "values" if task == "regression" else "logits or probabilities"
-            raise ConfigurationError(f"outputs of a {task} model: {known}", got=outputs, remedy="change it or the task")
         self.task: Task = task
         self.declared = outputs
-        self.outputs: OutputKind = outputs or ("values" if task == "regression" else "logits")
+        self.outputs = default_outputs(outputs, task)
         self.loss_function = make_loss(loss, task)
         self.meter = Meter()
         self.batch_size = batch_size or max(32, min(4096, _BATCH_BYTES // max(1, example_bytes)))
@@ -119,11 +117,13 @@ class TorchModel:
         self.meter.forward += len(inputs)
         return self._shaped(self._forward(parameters, inputs), len(inputs))
 
-    def returned(self, inputs: Tensor) -> object:
-        """What the module itself returns as it is served; counts a forward pass."""
-        self.meter.forward += len(inputs)
-        cast = inputs.to(self._served.dtype) if inputs.is_floating_point() else inputs
-        return self._served(self._served.parameters, cast)
+    def raw(self, inputs: NDArray[generic]) -> NDArray[np.float64]:
+        """What the module itself returns as it is served, ``(n, …)``; counts a forward pass."""
+        x, _ = self.tensors(inputs, None)
+        self.meter.forward += len(x)
+        with torch.no_grad():
+            found = self._served(self._served.parameters, x.to(self._served.dtype) if x.is_floating_point() else x)
+        return cast("NDArray[np.float64]", self._one_tensor(found).double().cpu().numpy())
 
     def precise(self) -> "TorchModel | None":
         """The same model in float64, to check numbers against; None where it cannot be had."""
@@ -166,10 +166,15 @@ class TorchModel:
                 parts.append(_LOGARITHMS[self.task](found))
         return cast("NDArray[np.float64]", torch.cat(parts).cpu().numpy())
 
-    def _shaped(self, found: object, n: int) -> Tensor:
+    @staticmethod
+    def _one_tensor(found: object) -> Tensor:
         if not isinstance(found, Tensor):
             got = f"a {type(found).__name__}"
-            raise ModelError("one tensor of outputs", got=got, remedy="models with several outputs are not yet audited")
+            raise ModelError("one tensor of outputs", got=got, remedy="declare `output:`, where the scores are")
+        return found
+
+    def _shaped(self, returned: object, n: int) -> Tensor:
+        found = self._one_tensor(returned)
         if not found.is_floating_point():
             raise ModelError("scores or values", got=str(found.dtype), remedy="return them before argmax or rounding")
         shape = tuple(found.shape)
@@ -180,12 +185,13 @@ class TorchModel:
         sequence = self.task == "multiclass" and len(shape) == 3 and shape[2] > 1
         if not (len(shape) == 2 or sequence) or shape[0] != n:
             raise ModelError(f"outputs ({n}, classes)", got=f"shape {shape}", remedy="declare another task")
-        if self.task == "multilabel" and self.outputs == "probabilities":
+        if self.task == "multilabel" and self.outputs != "logits":
+            found = found if self.outputs == "probabilities" else found.exp()
             return torch.logit(found, max(_LOG_FLOOR, torch.finfo(found.dtype).eps / 2))
         if self.task == "binary" and shape[1] != 2:
             got, remedy = f"{shape[1]} columns", "declare `task: multiclass`"
             raise ModelError("one or two columns of a binary classifier", got=got, remedy=remedy)
-        return found if self.outputs == "logits" else self._log(found)
+        return self._log(found) if self.outputs == "probabilities" else found
 
     def _two_columns(self, found: Tensor) -> Tensor:
         """One column of a binary classifier as two of log-odds or log-probabilities."""
@@ -194,6 +200,9 @@ class TorchModel:
             raise ModelError("a column for every class", got="one column", remedy=remedy)
         if self.outputs == "logits":
             return torch.stack([torch.zeros_like(found), found], dim=1)
+        if self.outputs == "log_probabilities":
+            tiny = torch.finfo(found.dtype).tiny
+            return torch.stack([(-torch.expm1(found.clamp_max(0))).clamp_min(tiny).log(), found], dim=1)
         return self._log(torch.stack([1 - found, found], dim=1))
 
     @staticmethod

@@ -4,63 +4,81 @@ A model that fails here would still give numbers, and wrong ones: sigmoid output
 batch normalisation that looks at the neighbours.
 """
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 
-from flataudit.backends.torch_model import TorchModel
+from flataudit.backends.class_order import refuse_exchanged_classes
+from flataudit.contracts import AuditData, OutputKind, Predictor
 from flataudit.errors import ModelError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["verify"]
+__all__ = ["Answers", "verify"]
 
 _TOLERANCE = 1e-3
+_EPSILON = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
+"""Of the dtypes whose rounding may exceed the tolerance."""
 _TRAINING = "it was exported in training mode: call model.eval() before exporting or logging it"
 
 
-def verify(model: TorchModel, sample: "NDArray[np.generic]") -> None:
+class Answers(Predictor, Protocol):
+    """A predictor that shows what its outputs were made of."""
+
+    outputs: OutputKind
+    """What it is taken to return."""
+    declared: OutputKind | None
+    """What the user says that it returns."""
+
+    def raw(self, inputs: "NDArray[np.generic]") -> "NDArray[np.float64]":
+        """What the model itself returns, ``(n, …)``."""
+        ...
+
+
+def verify(model: Answers, sample: AuditData) -> None:
     """Refuse a model that does not answer finitely, as declared, twice the same, whatever its neighbours are.
 
     Args:
         model: in evaluation mode.
-        sample: ``(n, …)`` inputs; neighbours are tried from n = 2 on, by answering to every other one alone.
+        sample: a few examples; neighbours are tried from two on, by answering to every other one alone.
 
     Raises:
         ModelError: with what was wrong and the remedy.
     """
-    first = _answers(model, sample)
+    inputs = sample.inputs
+    first = _answers(model, inputs)
     if model.task != "regression":
-        _check_kind(model, sample)
-    apart = _apart(model, first, _answers(model, sample))
+        _check_kind(model, inputs)
+    apart = _apart(model, first, _answers(model, inputs))
     if apart > 0:
         got = f"two that differ by {apart:.3g} (live dropout, or another random draw)"
         raise ModelError("the same answer twice", got=got, remedy=_TRAINING)
+    if model.task in ("multiclass", "binary"):
+        refuse_exchanged_classes(first, sample.targets)
     if len(sample) == 1:
         return
     alone = np.empty_like(first)
     for rows in (slice(0, None, 2), slice(1, None, 2)):
-        alone[rows] = _answers(model, sample[rows])
+        alone[rows] = _answers(model, inputs[rows])
     apart = _apart(model, first, alone)
     if apart > 0:
         got = f"answers that move by {apart:.3g} with the batch (batch normalisation in training mode)"
         raise ModelError("answers that do not depend on the other examples", got=got, remedy=_TRAINING)
 
 
-def _apart(model: TorchModel, one: "NDArray[np.float64]", other: "NDArray[np.float64]") -> float:
+def _apart(model: Answers, one: "NDArray[np.float64]", other: "NDArray[np.float64]") -> float:
     """The largest difference of two answers to the same inputs; 0 where rounding may explain it."""
-    if model.outputs == "probabilities":
+    if model.outputs != "logits" and model.task != "regression":
         one, other = np.exp(one), np.exp(other)  # the logarithm of 1 - p magnifies the rounding of p
-    tolerance = max(_TOLERANCE, 4 * torch.finfo(getattr(torch, model.dtype)).eps)
+    tolerance = max(_TOLERANCE, 4 * _EPSILON.get(model.dtype, 0.0))
     apart = float(np.abs(one - other).max())
     return apart if apart > tolerance * max(1.0, float(np.abs(one).max())) else 0.0
 
 
-def _answers(model: TorchModel, inputs: "NDArray[np.generic]") -> "NDArray[np.float64]":
+def _answers(model: Answers, inputs: "NDArray[np.generic]") -> "NDArray[np.float64]":
     try:
-        found = model.predict(inputs)
+        found = np.asarray(model.predict(inputs), dtype=np.float64)
     except ModelError:
         raise
     except Exception as error:
@@ -77,23 +95,31 @@ def _answers(model: TorchModel, inputs: "NDArray[np.generic]") -> "NDArray[np.fl
     return found
 
 
-def _check_kind(model: TorchModel, sample: "NDArray[np.generic]") -> None:
+def _check_kind(model: Answers, sample: "NDArray[np.generic]") -> None:
     """Declared probabilities must be some; what looks like probabilities on every row must be declared.
 
     One column within 0 and 1 may be either, so that declaring it as logits is believed; rows of several columns that
     all add up to 1 are no logits.
     """
-    with torch.no_grad():
-        inputs, _ = model.tensors(sample, None)
-        raw = cast("torch.Tensor", model.returned(inputs)).double().reshape(len(sample), -1)
-    lowest, highest, one_column = raw.min().item(), raw.max().item(), raw.shape[1] == 1
-    sums = one_column or bool(((raw.sum(dim=1) - 1).abs() <= _TOLERANCE).all())
+    raw = model.raw(sample).reshape(len(sample), -1)
+    lowest, highest, one_column = float(raw.min()), float(raw.max()), raw.shape[1] == 1
+    sums = one_column or model.task == "multilabel" or bool((np.abs(raw.sum(axis=1) - 1) <= _TOLERANCE).all())
     alike = lowest >= -_TOLERANCE and highest <= 1 + _TOLERANCE and sums
     got = f"outputs from {lowest:.3g} to {highest:.3g}"
+    if model.declared == "log_probabilities" and not _are_log_probabilities(model, raw):
+        raise ModelError("logarithms of probabilities that add up to 1", got=got, remedy="declare `outputs: logits`")
     if model.declared == "probabilities" and not alike:
         raise ModelError("probabilities that add up to 1", got=got, remedy="declare `outputs: logits`")
     if model.declared is None and alike and one_column:
         remedy = "declare `outputs: probabilities`, or `outputs: logits` if they are"
         raise ModelError("logits, or a declared kind of outputs", got=f"{got} on every row", remedy=remedy)
-    if model.declared != "probabilities" and alike and not one_column:
+    certain = not one_column and (model.task != "multilabel" or model.declared is None)
+    if model.declared != "probabilities" and alike and certain:
         raise ModelError("logits", got="probabilities on every row", remedy="declare `outputs: probabilities`")
+
+
+def _are_log_probabilities(model: Answers, raw: "NDArray[np.float64]") -> bool:
+    if raw.max() > _TOLERANCE:
+        return False
+    single = raw.shape[1] == 1 or model.task == "multilabel"
+    return single or bool((np.abs(np.exp(raw).sum(axis=1) - 1) <= _TOLERANCE).all())

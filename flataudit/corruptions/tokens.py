@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -11,23 +12,27 @@ from flataudit.errors import ConfigurationError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Characters", "Tokenizer", "code_points", "decoded", "encoded", "texts"]
+__all__ = ["Characters", "Encoder", "Tokenizer", "code_points", "decoded", "encoded", "texts"]
 
 
-class Tokenizer(Protocol):
-    """How the ids of a data set came from texts; declared, since nothing in the ids tells it."""
+class Encoder(Protocol):
+    """From a text to ids."""
 
     @property
     def padding(self) -> int:
         """The id that fills an example after its text's end."""
         ...
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of these ids, padding left out."""
-        ...
-
     def encode(self, text: str) -> Sequence[int]:
         """The ids of a text, without padding."""
+        ...
+
+
+class Tokenizer(Encoder, Protocol):
+    """How the ids of a data set came from texts; declared, since nothing in the ids tells it."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of these ids, padding left out."""
         ...
 
 
@@ -60,9 +65,12 @@ class Characters:
 
     def encode(self, text: str) -> Sequence[int]:
         """The ids of a text."""
-        own = {letter: i for i, letter in enumerate(self.alphabet) if i not in (self.padding, self.unknown)}
-        ids = [own.get(letter, self.unknown) for letter in text]
+        ids = [self._places.get(letter, self.unknown) for letter in text]
         return [i for i in ids if i is not None]
+
+    @cached_property
+    def _places(self) -> "dict[str, int]":
+        return {letter: i for i, letter in enumerate(self.alphabet) if i not in (self.padding, self.unknown)}
 
 
 def code_points(strings: "NDArray[np.generic]") -> "NDArray[np.float64]":
@@ -91,7 +99,7 @@ def decoded(ids: "NDArray[np.generic]", tokenizer: Tokenizer) -> "NDArray[np.str
     return np.array([tokenizer.decode([i for i in row if i != tokenizer.padding]) for row in ids.tolist()], dtype=str)
 
 
-def encoded(strings: "NDArray[np.str_]", tokenizer: Tokenizer, length: int) -> "NDArray[np.int64]":
+def encoded(strings: "NDArray[np.str_]", tokenizer: Encoder, length: int) -> "NDArray[np.int64]":
     """Ids ``(n, length)`` of texts ``(n,)``, cut or padded at the end."""
     found = np.full((len(strings), length), tokenizer.padding, dtype=np.int64)
     for row, text in zip(found, strings.tolist(), strict=True):

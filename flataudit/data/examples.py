@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flataudit.contracts import AuditData, Role
+from flataudit.contracts import AuditData, DataKind, Role
+from flataudit.data.texts import as_texts, looks_like_texts, utf8
 from flataudit.errors import DataError
 
 if TYPE_CHECKING:
@@ -27,22 +28,25 @@ def checked(
     groups: "ArrayLike | None" = None,
     *,
     source: str,
+    kind: DataKind | None = None,
 ) -> AuditData:
     """A data set that every probe may rely on.
 
     Args:
         name: of the data set.
         role: what it is for; targets of ``unlabelled`` data are left out.
-        inputs: ``(n, …)`` numbers, all finite. Four dimensions with one or three channels second are images, two
-            dimensions of floating point are tables.
+        inputs: ``(n, …)`` numbers, all finite, or strings ``(n,)``. Four dimensions with one or three channels second
+            are images, two dimensions of floating point are tables, strings are texts.
         targets: ``(n,)``. The dtype decides what they are: integers are class numbers from 0, floating point numbers
             are values, even where all of them are whole. Integers ``(n, labels)`` of 0 and 1 are labels that may hold
             together, ``(n, tokens)`` a class for each token, −100 where there is none.
         groups: ``(n,)`` of anything sortable; become numbers in the order of the sorted names.
         source: where they come from, for messages.
+        kind: what the inputs are; None: as their shape and dtype tell, which know no series.
 
     Raises:
-        DataError: empty, misshapen, not numbers, not finite, or labels that are not class numbers.
+        DataError: empty, not of the declared kind, misshapen, not numbers or strings, not finite, or labels that are
+            not class numbers.
 
     >>> data = checked("day", "validation", [[0.0, 1.0], [2.0, 3.0]], [0, 1], ["north", "south"], source="a list")
     >>> len(data), data.kind, data.group_names, data.targets.dtype.name
@@ -53,13 +57,19 @@ def checked(
     flataudit.errors.DataError: expected finite inputs in day.npz, got 1 of 2 values missing (NaN), \
 the first in example 1; repair or remove these examples: flataudit never fills gaps
     """
-    features = _numbers(inputs, "inputs", source)
+    texts = kind == "text" or (kind is None and looks_like_texts(inputs))
+    features: NDArray[np.generic] = as_texts(inputs, source) if texts else _numbers(inputs, "inputs", source)
     _refuse_empty(features, source)
+    _refuse_other_kind(features, kind, source)
     _refuse_not_finite(features, "inputs", source)
     labels = None if role == "unlabelled" else _targets(targets, role, len(features), source)
     codes, group_names = _groups(groups, len(features), source)
-    digest = _digest({"inputs": features, "targets": labels, "groups": codes}, group_names)
-    return AuditData(name, role, features, labels, codes, digest, _kind(features), group_names)
+    inferred = _inferred(features)
+    # A declared kind that is the inferred one leaves the digest as it is: it changes no number.
+    other = kind if kind != inferred else None
+    digest = _digest({"inputs": features, "targets": labels, "groups": codes}, group_names, other)
+    known, declared = kind or inferred, kind is not None
+    return AuditData(name, role, features, labels, codes, digest, known, group_names, declared=declared)
 
 
 def _numbers(values: "ArrayLike", what: str, source: str) -> "NDArray[np.generic]":
@@ -74,7 +84,9 @@ def _numbers(values: "ArrayLike", what: str, source: str) -> "NDArray[np.generic
         ) from error
     if array.dtype.kind not in "biuf":
         expected = "numbers" if what == "inputs" else "class numbers or values"
-        remedy = "encode them as numbers from 0" if array.dtype.kind in "USO" else "convert them to floating point"
+        remedy = "encode them as numbers from 0" if array.dtype.kind in "USOT" else "convert them to floating point"
+        if what == "inputs" and array.dtype.kind in "SOT":
+            remedy += ", or texts to unicode, one an example: .astype(str)"
         raise DataError(f"{expected} as {what} in {source}", got=f"dtype {array.dtype}", remedy=remedy)
     native = np.uint8 if array.dtype.kind == "b" else array.dtype.newbyteorder("=")
     return np.asarray(array, dtype=native, order="C")
@@ -163,19 +175,45 @@ def _refuse_lengths(values: "NDArray[np.generic]", what: str, n: int, source: st
     )
 
 
-def _kind(inputs: "NDArray[np.generic]") -> Literal["image", "table", "other"]:
+def _refuse_other_kind(inputs: "NDArray[np.generic]", kind: DataKind | None, source: str) -> None:
+    """What is declared must be possible; which of several possible kinds it is, the user knows."""
+    shape = inputs.shape
+    fits = {
+        "image": inputs.ndim == 3 or (inputs.ndim == 4 and not {1, 3}.isdisjoint((shape[1], shape[3]))),
+        "table": inputs.ndim == 2,
+        "series": inputs.ndim == 3,
+    }
+    if kind is not None and not fits.get(kind, True):
+        shapes = {
+            "image": "(n, channels, height, width) with 1 or 3 channels, (n, height, width, channels) or "
+            "(n, height, width)",
+            "table": "(n, features)",
+            "series": "(n, channels, time)",
+        }
+        remedy = "correct `kind`, or the shape of the inputs"
+        raise DataError(f"inputs of kind {kind} {shapes[kind]} in {source}", got=f"shape {shape}", remedy=remedy)
+
+
+def _inferred(inputs: "NDArray[np.generic]") -> DataKind:
+    if inputs.dtype.kind == "U":
+        return "text"
     if inputs.ndim == 4 and inputs.shape[1] in {1, 3}:
         return "image"
     return "table" if inputs.ndim == 2 and inputs.dtype.kind == "f" else "other"
 
 
-def _digest(arrays: "dict[str, NDArray[np.generic] | None]", group_names: tuple[str, ...]) -> str:
-    """``sha256:…`` over every byte, with dtype and shape, so that no two data sets share one."""
+def _digest(
+    arrays: "dict[str, NDArray[np.generic] | None]", group_names: tuple[str, ...], kind: DataKind | None
+) -> str:
+    """``sha256:…`` over every byte, with dtype and shape, so that no two data sets share one; texts by their UTF-8."""
     hasher = hashlib.sha256()
     for name, array in arrays.items():
-        shape = None if array is None else (array.dtype.str, array.shape)
+        texts = array is not None and array.dtype.kind == "U"
+        shape = None if array is None else ("text" if texts else array.dtype.str, array.shape)
         hasher.update(json.dumps([name, shape]).encode())
-        if array is not None:
-            hasher.update(array.data)
+        for part in () if array is None else utf8(array) if texts else (array.data,):
+            hasher.update(part)
     hasher.update(json.dumps(group_names).encode())
+    if kind is not None:
+        hasher.update(json.dumps({"kind": kind}).encode())
     return f"sha256:{hasher.hexdigest()}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from numpy.lib.npyio import NpzFile as Archive
 
-from flataudit.contracts import AuditData, Role
+from flataudit.contracts import AuditData, DataKind, Role
 from flataudit.data.examples import checked
 from flataudit.errors import DataError
 from flataudit.evidence import Record
@@ -26,11 +26,13 @@ class NpzFile(Record):
     path: str
     """The file."""
     inputs: str = "x"
-    """Name of the array of inputs, ``(n, …)``."""
+    """Name of the array of inputs, ``(n, …)`` numbers or ``(n,)`` unicode strings."""
     targets: str = "y"
     """Name of the array of targets, ``(n,)``; not read for unlabelled data."""
     groups: str | None = None
     """Name of the array of groups, ``(n,)``."""
+    kind: DataKind | None = None
+    """What the inputs are; None: as shape and dtype tell, which know images, tables and texts."""
 
     def load(self, name: str, role: Role) -> AuditData:
         """All examples, checked.
@@ -42,7 +44,7 @@ class NpzFile(Record):
             inputs = _array(archive, self.inputs, "inputs", self.path)
             targets = None if role == "unlabelled" else _array(archive, self.targets, "targets", self.path)
             groups = None if self.groups is None else _array(archive, self.groups, "groups", self.path)
-        return checked(name, role, inputs, targets, groups, source=self.path)
+        return checked(name, role, inputs, targets, groups, source=self.path, kind=self.kind)
 
 
 def _opened(path: str) -> BinaryIO:

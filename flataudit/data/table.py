@@ -10,8 +10,9 @@ import pyarrow.dataset
 import pyarrow.fs
 import pyarrow.types
 
-from flataudit.contracts import AuditData, Role
+from flataudit.contracts import AuditData, DataKind, Role
 from flataudit.data.examples import checked
+from flataudit.data.texts import text_array
 from flataudit.errors import DataError
 from flataudit.evidence import Record
 from flataudit.plugins import nearest
@@ -35,6 +36,10 @@ class CsvFile(Record):
     """Columns of the features, in this order; None: all others, in the table's order."""
     groups: str | None = None
     """Column of the groups; not a feature unless `inputs` names it."""
+    text: str | None = None
+    """Column of texts, which then are the inputs, alone."""
+    kind: DataKind | None = None
+    """What the inputs are; None: a table, or texts."""
 
     def load(self, name: str, role: Role) -> AuditData:
         """All examples, checked; features become float64 unless all are float32.
@@ -56,6 +61,10 @@ class ParquetFile(Record):
     """Columns of the features, in this order; None: all others, in the table's order."""
     groups: str | None = None
     """Column of the groups; not a feature unless `inputs` names it."""
+    text: str | None = None
+    """Column of texts, which then are the inputs, alone."""
+    kind: DataKind | None = None
+    """What the inputs are; None: a table, or texts."""
 
     def load(self, name: str, role: Role) -> AuditData:
         """All examples, checked; features become float64 unless all are float32.
@@ -67,24 +76,34 @@ class ParquetFile(Record):
 
 
 def _load(spec: CsvFile | ParquetFile, form: Literal["csv", "parquet"], name: str, role: Role) -> AuditData:
-    dataset = _opened(spec.path, form)
-    features = _feature_columns(spec, dataset.schema)
-    if form == "csv":
+    strings = _as_strings(spec.text) if form == "csv" and spec.text is not None else None
+    dataset = _opened(spec.path, form, strings)
+    features = _feature_columns(spec, dataset.schema) if spec.text is None else [_text_column(spec, dataset.schema)]
+    if form == "csv" and spec.text is None:
         dataset = _opened(spec.path, form, _as_floats(dataset.schema, features))
     labels = [spec.targets] if role != "unlabelled" else []
     grouped = [spec.groups] if spec.groups is not None else []
     for field, wanted in (("targets", labels), ("groups", grouped)):
         _refuse_unknown(wanted, dataset.schema.names, field, spec.path)
     columns = _read(dataset, list(dict.fromkeys([*features, *labels, *grouped])), spec.path)
-    single = all(columns[column].dtype == np.float32 for column in features)
     return checked(
         name,
         role,
-        np.stack([columns[column] for column in features], axis=1, dtype=np.float32 if single else np.float64),
+        _stacked([columns[name] for name in features]) if spec.text is None else _texts(columns[spec.text], spec.path),
         columns[spec.targets] if labels else None,
         columns[grouped[0]] if grouped else None,
         source=spec.path,
+        kind=spec.kind,
     )
+
+
+def _stacked(columns: "Sequence[NDArray[np.generic]]") -> "NDArray[np.generic]":
+    single = all(column.dtype == np.float32 for column in columns)
+    return np.stack(columns, axis=1, dtype=np.float32 if single else np.float64)
+
+
+def _texts(column: "NDArray[np.generic]", path: str) -> "NDArray[np.generic]":
+    return text_array([str(text) for text in column], path)
 
 
 def _opened(
@@ -112,6 +131,27 @@ def _as_floats(schema: pyarrow.Schema, features: Sequence[str]) -> pyarrow.datas
     whole = [name for name in features if pyarrow.types.is_integer(schema.field(name).type)]
     options = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(whole, pyarrow.float64()))
     return pyarrow.dataset.CsvFileFormat(convert_options=options)
+
+
+def _as_strings(column: str) -> pyarrow.dataset.CsvFileFormat:
+    """Texts as they stand, also those that look like numbers or hold line breaks; an empty one is no missing value."""
+    types = pyarrow.csv.ConvertOptions(column_types={column: pyarrow.string()}, strings_can_be_null=False)
+    return pyarrow.dataset.CsvFileFormat(
+        convert_options=types, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True)
+    )
+
+
+def _text_column(spec: CsvFile | ParquetFile, schema: pyarrow.Schema) -> str:
+    assert spec.text is not None
+    _refuse_unknown([spec.text], schema.names, "text", spec.path)
+    if spec.inputs is not None:
+        remedy = "keep `text`, or list features with `inputs`; a model of both is not yet audited"
+        raise DataError(f"texts or features in {spec.path}", got="both", remedy=remedy)
+    found = schema.field(spec.text).type
+    if isinstance(spec, ParquetFile) and not (pyarrow.types.is_string(found) or pyarrow.types.is_large_string(found)):
+        remedy = "name a column of strings"
+        raise DataError(f"texts in column {spec.text!r} of {spec.path}", got=str(found), remedy=remedy)
+    return spec.text
 
 
 def _feature_columns(spec: CsvFile | ParquetFile, schema: pyarrow.Schema) -> Sequence[str]:

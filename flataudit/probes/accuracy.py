@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from flataudit.contracts import AuditData, Budget, Predictor, Reading, Role
 from flataudit.evidence import Array, Metric, Outcome, Record
+from flataudit.statistics.answers import answers, said
 from flataudit.statistics.calibration import brier_scores
 from flataudit.statistics.correctness import correctness, losses
 from flataudit.statistics.means import Mean, bounded_mean, mean
@@ -53,10 +54,11 @@ class Accuracy(Record):
     Exact on the examples given; the errors are those of the examples as a sample. Arrays, one value an example:
     ``validation_accuracy``, ``validation_loss``, ``validation_brier``; for regression ``validation_loss``,
     ``validation_r2`` (1 − squared error / variance, whose mean is R²) and ``validation_skill`` (the same, cut to
-    [0, 1], which the score uses).
+    [0, 1], which the score uses). ``validation_predictions`` is what it said: the most probable class (uint8 or int32),
+    or the value (float64).
     """
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     requires: ClassVar[type] = Predictor
     role: ClassVar[Role] = "validation"
     metrics: ClassVar[tuple[Metric, ...]] = (ACCURACY, LOSS, BRIER, R2, RMSE)
@@ -64,7 +66,7 @@ class Accuracy(Record):
     def measure(self, model: Predictor, data: AuditData, seed: int, budget: Budget) -> Sequence[Reading]:
         """All five metrics, those of the other task as not applicable."""
         assert data.targets is not None
-        predictions = model.predict(data.inputs)
+        predictions = answers(model, data)
         right = correctness(model.task, predictions, data.targets)
         loss = _loss(losses(model.task, predictions, data.targets))
         if model.task == "regression":
@@ -72,10 +74,11 @@ class Accuracy(Record):
             return [
                 *_absent("regression", ACCURACY, BRIER),
                 loss,
-                *_regression(predictions.astype(np.float64), values, right),
+                *_regression(predictions, values, right),
             ]
         accuracy = ACCURACY.measured(**vars(bounded_mean(right)), samples=ACCURACY.name)
-        rows = [Reading(accuracy, _array(ACCURACY.name, right)), loss]
+        kept = {"validation_predictions": Array.pack(said(predictions))} if data.targets.ndim == 1 else {}
+        rows = [Reading(accuracy, _array(ACCURACY.name, right) | kept), loss]
         if data.targets.ndim > 1:
             return [*rows, *_absent("several answers an example", BRIER), *_absent("classification", R2, RMSE)]
         brier = brier_scores(np.exp(predictions), data.targets.astype(np.int64))
@@ -101,7 +104,7 @@ def _regression(
     error, variance = float(np.mean(squares)), float(np.var(targets))
     root = float(np.sqrt(error))
     rmse = RMSE.measured(**vars(_delta(root, (squares - error) / (2 * root) if root > 0 else np.zeros_like(squares))))
-    arrays = _array("validation_skill", skill)
+    arrays = _array("validation_skill", skill) | _array("validation_predictions", predictions)
     if variance <= 0:
         return [
             Reading(R2.missing(Outcome.NOT_APPLICABLE, "all targets are equal: R² is undefined"), arrays),

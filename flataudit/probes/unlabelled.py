@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from flataudit.contracts import AuditData, Budget, Predictor, Reading, Role
 from flataudit.errors import ModelError
 from flataudit.evidence import Array, Metric, Outcome, Record
-from flataudit.statistics.answers import answers
+from flataudit.statistics.answers import answers, said
 from flataudit.statistics.means import bounded_mean
 
 __all__ = ["Unlabelled"]
@@ -29,7 +29,7 @@ class Unlabelled(Record):
     """Average confidence on unlabelled inputs, and the predictions from which agreement is computed.
 
     Arrays, one value an example, for the set ``<set>``: ``average_confidence/<set>``, and ``predictions/<set>``: the
-    most probable class (int64), or the value (float64) of a regression; ``validation_predictions``, the same on the
+    most probable class (uint8 or int32), or the value (float64) of a regression; ``validation_predictions``, the same on the
     validation inputs, against which agreement on the set is held. One forward pass over each, for all probes.
     """
 
@@ -46,9 +46,10 @@ class Unlabelled(Record):
         if model.task not in ("multiclass", "binary", "regression") or predictions.ndim > 2:
             reason = "agreement and confidence of several answers an example are not yet measured"
             return [Reading(metric.missing(Outcome.NOT_APPLICABLE, reason))]
-        arrays = {f"predictions/{data.name}": _said(predictions)}
+        arrays = {f"predictions/{data.name}": Array.pack(said(predictions))}
         if data.reference is not None:
-            arrays["validation_predictions"] = _said(_numbers(answers(model, data.reference), "validation"))
+            clean = _numbers(answers(model, data.reference), "validation")
+            arrays["validation_predictions"] = Array.pack(said(clean))
         if model.task == "regression":
             return [Reading(metric.missing(Outcome.NOT_APPLICABLE, "a regression states no confidence"), arrays)]
         confidences = np.minimum(np.exp(np.max(predictions, axis=1)), 1.0)
@@ -60,10 +61,3 @@ def _numbers(predictions: NDArray[np.float64], name: str) -> NDArray[np.float64]
     if np.isnan(predictions).any():
         raise ModelError("numbers", got="NaN", remedy=f"the model answers NaN on inputs of {name}")
     return predictions
-
-
-def _said(predictions: NDArray[np.float64]) -> Array:
-    """The most probable class of each example, or its value."""
-    if predictions.ndim == 1:
-        return Array.pack(np.ascontiguousarray(predictions))
-    return Array.pack(np.argmax(predictions, axis=1).astype(np.int64))

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from flataudit.contracts import AuditData, Predictor
 
-__all__ = ["answers"]
+__all__ = ["answers", "said"]
 
 _MOST_BYTES = 64 * 2**20
 """Larger answers are predicted anew: memory is the worker's scarcest good."""
@@ -32,3 +32,20 @@ def answers(model: "Predictor", data: "AuditData") -> "NDArray[np.float64]":
     if found.nbytes <= _MOST_BYTES:
         model.meter.shared[key] = found
     return found
+
+
+def said(predictions: "NDArray[np.generic]") -> "NDArray[np.generic]":
+    """The most probable class of each example, or its value: what two candidates agree or disagree in.
+
+    Args:
+        predictions: log-probabilities ``(n, classes)``, or values ``(n,)``.
+
+    Returns:
+        ``(n,)`` in uint8 (up to 256 classes) or int32; float64 for values. Small, since it is kept by the copy.
+
+    >>> said(np.log([[0.2, 0.8], [0.7, 0.3]])).tolist()
+    [1, 0]
+    """
+    if predictions.ndim == 1:
+        return np.ascontiguousarray(predictions, dtype=np.float64)
+    return np.argmax(predictions, axis=1).astype(np.uint8 if predictions.shape[1] <= 256 else np.int32)

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from flataudit.contracts import Job
+from flataudit.contracts import AuditData, Job
+from flataudit.data.examples import checked
 from flataudit.evidence import Candidate
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -29,6 +30,11 @@ def seeded(module: nn.Module, seed: int = 0) -> nn.Module:
 def network(*extra: nn.Module, outputs: int = CLASSES) -> nn.Sequential:
     """A small net whose last layers are `extra`."""
     return seeded(nn.Sequential(nn.Linear(FEATURES, 8), nn.Tanh(), nn.Linear(8, outputs), *extra))  # type: ignore[return-value]
+
+
+def examples(n: int = 64, features: int = FEATURES) -> AuditData:
+    """`sample` with class numbers."""
+    return checked("validation", "validation", sample(n, features), np.arange(n) % 3, source="test")
 
 
 def sample(n: int = 64, features: int = FEATURES) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from programs import exported, job, network, sample
+from programs import examples, exported, job, network
 
 from flataudit.backends.pt2 import read_archive
 from flataudit.backends.pytorch import PyTorchBackend
@@ -106,7 +106,7 @@ def test_an_archive_with_code_is_refused_before_torch_opens_it(
     spoil(content, next(iter(content)).partition("/")[0], tmp_path / "exploded")
     write(program, content)
     with pytest.raises(UntrustedError, match="data only"):
-        PyTorchBackend().load(job(program.parent.parent), sample())
+        PyTorchBackend().load(job(program.parent.parent), examples())
     assert not (tmp_path / "exploded").exists()
 
 
@@ -126,4 +126,4 @@ def test_a_flipped_byte_is_damage(program: Path) -> None:
     content[position] ^= 0xFF
     program.write_bytes(content)
     with pytest.raises(ModelError, match="BadZipFile: Bad CRC-32"):
-        PyTorchBackend().load(job(program.parent.parent), sample())
+        PyTorchBackend().load(job(program.parent.parent), examples())

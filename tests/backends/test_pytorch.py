@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from programs import CLASSES, DEVICES, FEATURES, MLMODEL, exported, folder, job, network, pickled, sample
+from programs import CLASSES, DEVICES, FEATURES, MLMODEL, examples, exported, folder, job, network, pickled, sample
 from torch import nn
 
 from flataudit.backends.pytorch import PyTorchBackend
@@ -17,7 +17,7 @@ from flataudit.errors import ConfigurationError, ModelError, UntrustedError
 
 
 def load(path: Path, **fields: object) -> TorchModel:
-    return PyTorchBackend().load(job(path, **fields), sample())[0]
+    return PyTorchBackend().load(job(path, **fields), examples()).model
 
 
 def eager_log_probabilities(module: nn.Module, inputs: np.ndarray) -> np.ndarray:
@@ -28,7 +28,8 @@ def eager_log_probabilities(module: nn.Module, inputs: np.ndarray) -> np.ndarray
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_program_agrees_with_the_eager_module_for_any_number_of_examples(tmp_path: Path, device: str) -> None:
     net = network(nn.BatchNorm1d(CLASSES), nn.Dropout(0.5))
-    model, trust = PyTorchBackend().load(job(exported(tmp_path / "m", net), device=device, batch_size=7), sample())
+    loaded = PyTorchBackend().load(job(exported(tmp_path / "m", net), device=device, batch_size=7), examples())
+    model, trust = loaded.model, loaded.trust
     assert (trust, model.device.partition(":")[0], model.batch_size) == ("data_only", device, 7)
     for n in (1, 7, 50):
         np.testing.assert_allclose(model.predict(sample(n)), eager_log_probabilities(net, sample(n)), atol=1e-5)
@@ -59,7 +60,8 @@ def test_a_pickle_is_refused_unopened(tmp_path: Path) -> None:
 
 def test_a_trusted_pickle_is_loaded_in_evaluation_mode_and_called_code_bearing(tmp_path: Path) -> None:
     net = network(nn.BatchNorm1d(CLASSES), nn.Dropout(0.5)).train()
-    model, trust = PyTorchBackend().load(job(pickled(tmp_path / "m", net), trust=True), sample())
+    loaded = PyTorchBackend().load(job(pickled(tmp_path / "m", net), trust=True), examples())
+    model, trust = loaded.model, loaded.trust
     assert trust == "code_bearing"
     np.testing.assert_allclose(model.predict(sample()), eager_log_probabilities(net, sample()), atol=1e-5)
 
@@ -126,7 +128,7 @@ def test_a_program_of_one_batch_size_is_fed_such_batches(tmp_path: Path) -> None
 def test_another_number_of_features_is_the_models_error(tmp_path: Path) -> None:
     path = exported(tmp_path / "m", network())
     with pytest.raises(ModelError, match=r"shape \(n, 9\)"):
-        PyTorchBackend().load(job(path), sample(features=9))
+        PyTorchBackend().load(job(path), examples(features=9))
 
 
 def test_nan_is_never_an_answer(tmp_path: Path) -> None:

@@ -5,12 +5,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from programs import CLASSES, DEVICES, FEATURES, network, sample, seeded
+from programs import CLASSES, DEVICES, FEATURES, examples, network, sample, seeded
 from torch import Tensor, nn
 
 from flataudit.backends.torch_model import TorchModel, evaluation_mode, plain_module
 from flataudit.backends.verification import verify
 from flataudit.contracts import OutputKind, Task
+from flataudit.data.examples import checked
 from flataudit.errors import ModelError
 
 LABELS = np.arange(64) % CLASSES
@@ -51,7 +52,7 @@ def test_loss_and_log_probabilities_are_those_by_hand(
 ) -> None:
     net = network(*last, outputs=columns).double().to(device)
     model = TorchModel(net, task, outputs=outputs)
-    verify(model, sample())
+    verify(model, examples())
     labels = LABELS % max(2, columns)
     expected = probabilities(net(torch.tensor(sample(), device=device).double()).detach().cpu().numpy())
     np.testing.assert_allclose(np.exp(model.predict(sample())), expected, atol=1e-12)
@@ -66,7 +67,7 @@ def test_loss_and_log_probabilities_are_those_by_hand(
 def test_regression_is_the_mean_squared_error(last: tuple[nn.Module, ...]) -> None:
     net = network(*last, outputs=1).double()
     model, values = TorchModel(net, "regression"), np.linspace(-1, 1, 64)
-    verify(model, sample())
+    verify(model, examples())
     expected = net(torch.from_numpy(sample()).double()).detach().numpy().reshape(-1)
     np.testing.assert_allclose(model.predict(sample()), expected, atol=1e-12)
     x, y = model.tensors(sample(), values)
@@ -164,7 +165,7 @@ def test_a_token_model_answers() -> None:
     net = seeded(nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(12, CLASSES)))
     tokens = np.random.default_rng(0).integers(0, 9, (20, 3))
     model = TorchModel(net, "multiclass")
-    verify(model, tokens)
+    verify(model, checked("validation", "validation", tokens, np.arange(len(tokens)) % 3, source="test"))
     np.testing.assert_allclose(np.exp(model.predict(tokens)).sum(1), 1)
 
 
@@ -193,7 +194,7 @@ class Returns(nn.Module):
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda x: (x, x), "got a tuple; models with several outputs are not yet audited"),
+        (lambda x: (x, x), "got a tuple; declare `output:`, where the scores are"),
         (lambda x: {"logits": x}, "got a dict"),
         (lambda x: x.argmax(1), "scores or values, got torch.int64"),
         (lambda x: x.sum(), r"got shape \(\)"),
@@ -206,17 +207,17 @@ class Returns(nn.Module):
 )
 def test_odd_outputs_are_the_models_error(function: Callable[[Tensor], object], message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        verify(TorchModel(Returns(function), "multiclass"), sample())
+        verify(TorchModel(Returns(function), "multiclass"), examples())
 
 
 def test_rounding_is_not_dependence_on_the_batch() -> None:
     saturated = Returns(lambda x: 1 - 6e-8 * (len(x) > 40) - 0 * x[:, 0])  # 1 - p is 0 or an ulp
-    verify(TorchModel(saturated, "binary", outputs="probabilities"), sample())
-    verify(TorchModel(network().bfloat16(), "multiclass"), sample())
+    verify(TorchModel(saturated, "binary", outputs="probabilities"), examples())
+    verify(TorchModel(network().bfloat16(), "multiclass"), examples())
 
 
 def test_one_example_is_a_sample_too() -> None:
-    verify(TorchModel(network(), "multiclass"), sample(1))
+    verify(TorchModel(network(), "multiclass"), examples(1))
 
 
 def test_a_compiled_module_is_its_original_and_a_script_none() -> None:

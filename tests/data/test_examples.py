@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from flataudit.data import texts
 from flataudit.data.examples import checked
 from flataudit.errors import DataError
 
@@ -11,8 +12,8 @@ X = np.arange(12.0).reshape(4, 3)
 Y = np.array([0, 1, 2, 0])
 
 
-def load(inputs=X, targets=Y, groups=None, role="validation"):
-    return checked("v", role, inputs, targets, groups, source="v.npz")
+def load(inputs=X, targets=Y, groups=None, role="validation", kind=None):
+    return checked("v", role, inputs, targets, groups, source="v.npz", kind=kind)
 
 
 def test_keeps_the_numbers_and_their_dtype():
@@ -122,3 +123,66 @@ def test_leaves_the_arguments_alone():
     inputs, labels = X.copy(), Y.copy()
     load(inputs, labels)
     assert np.array_equal(inputs, X) and np.array_equal(labels, Y)
+
+
+# ── Kinds that are declared, and texts ──
+
+
+TEXTS = ["", "a", "naïve café", "日本", "😀"]
+
+
+def test_a_declared_kind_is_kept_and_said():
+    series = load(np.zeros((4, 2, 9)), kind="series")
+    assert series.kind == "series" and series.declared and not load().declared
+    assert load(np.zeros((4, 3), int), kind="table").kind == "table"
+    assert load(np.zeros((4, 9, 9)), kind="image").kind == load(np.zeros((4, 9, 9, 3)), kind="image").kind == "image"
+    assert load(kind="other").kind == "other"
+
+
+def test_the_declared_kind_is_in_the_digest_where_it_changes_numbers():
+    assert load(kind="table").digest == load().digest != load(kind="other").digest
+    assert load(np.zeros((4, 2, 9)), kind="series").digest != load(np.zeros((4, 2, 9))).digest
+
+
+@pytest.mark.parametrize(
+    ("inputs", "kind", "words"),
+    [
+        (X, "image", r"kind image \(n, channels.*shape \(4, 3\).*correct `kind`"),
+        (np.zeros((4, 2, 9, 9)), "image", "1 or 3 channels"),
+        (np.zeros((4, 2, 9)), "table", r"\(n, features\)"),
+        (X, "series", r"\(n, channels, time\)"),
+        (X, "text", r"texts \(n,\).*float64"),
+        (X.astype(str), "text", r"texts \(n,\).*\(4, 3\)"),
+        (np.array(["a"] * 4), "table", "numbers as inputs"),
+        (np.array(["a"] * 4, dtype=object), None, r"numbers as inputs.*object.*\.astype\(str\)"),
+        (np.array(["a"] * 4, dtype=object), "text", r"texts \(n,\).*object"),
+        (np.array([b"a"] * 4), "text", r"decoded from bytes"),
+        (["a", "b\0c", "d", "e"], None, "NUL in example 1"),
+        (["a", "b", "\ud800", "e"], None, "lone surrogate in example 2"),
+    ],
+)
+def test_what_is_not_of_the_declared_kind_is_refused(inputs, kind, words):
+    with pytest.raises(DataError, match=words):
+        load(inputs, kind=kind)
+
+
+def test_texts_are_kept_as_they_are():
+    for form in (TEXTS, np.array(TEXTS), np.array(TEXTS, "U50").astype(">U50")):
+        data = load(form, np.zeros(5, int))
+        assert data.kind == "text" and data.inputs.tolist() == TEXTS and data.inputs.shape == (5,)
+    assert load(["", ""], [0, 1]).inputs.tolist() == ["", ""]
+
+
+def test_the_digest_of_texts_is_that_of_their_bytes_alone():
+    wide, big = np.array(TEXTS, "U50"), np.array(TEXTS).astype(">U10")
+    assert len({load(form, np.zeros(5, int)).digest for form in (TEXTS, wide, big)}) == 1
+    # Unicode's two ways to write é are two texts, as they are for the model.
+    other = [["ab", "c"], ["a", "bc"], ["abc", ""], ["caf\u00e9", ""], ["cafe\u0301", ""], ["1:a", ""]]
+    assert len({load(form, [0, 1]).digest for form in other}) == 6
+
+
+def test_texts_that_would_fill_the_memory_are_refused(monkeypatch):
+    monkeypatch.setattr(texts, "_MOST_BYTES", 4 * 2 * 10)
+    assert texts.text_array(["a" * 10, ""], "t").shape == (2,)
+    with pytest.raises(DataError, match=r"2 texts, the longest of 11 characters.*cut"):
+        texts.text_array(["a" * 11, ""], "t")

@@ -5,7 +5,7 @@ import pytest
 
 from flataudit import plugins
 from flataudit.data.npz import NpzFile
-from flataudit.errors import DataError
+from flataudit.errors import DataError, PluginError
 
 X = np.linspace(0, 1, 12, dtype=np.float32).reshape(6, 2)
 Y = np.arange(6) % 3
@@ -70,3 +70,16 @@ def test_python_objects_are_never_unpickled(tmp_path):
     np.savez(tmp_path / "bomb.npz", x=np.array([Bomb()], dtype=object), y=Y)
     assert "Python objects" in fails(tmp_path / "bomb.npz")
     assert not (tmp_path / "exploded").exists()
+
+
+def test_a_declared_kind_and_texts(tmp_path):
+    path = tmp_path / "day.npz"
+    np.savez(path, x=np.zeros((3, 2, 5)), words=np.array(["a", "", "bc"]), y=[0, 1, 0], bad=np.array(["a", 1, 2], "O"))
+    data = plugins.make("data", "npz", {"path": str(path), "kind": "series"}).load("v", "validation")
+    assert data.kind == "series" and data.declared
+    words = NpzFile(path=str(path), inputs="words").load("v", "validation")
+    assert words.kind == "text" and not words.declared and words.inputs.tolist() == ["a", "", "bc"]
+    with pytest.raises(DataError, match="not Python objects"):
+        NpzFile(path=str(path), inputs="bad").load("v", "validation")
+    with pytest.raises(PluginError, match="image"):
+        plugins.make("data", "npz", {"path": str(path), "kind": "picture"})

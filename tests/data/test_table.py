@@ -137,3 +137,43 @@ def test_damaged_parquet(tmp_path):
     (tmp_path / "cut.parquet").write_bytes(raw)
     with pytest.raises(DataError, match=r"cut.parquet"):
         ParquetFile(path=str(tmp_path / "cut.parquet"), inputs=("age",)).load("v", "validation")
+
+
+TEXTS = {"text": ["plain", "", 'two\nlines, and a "quote"', "17", "NA"], "target": [0, 1, 0, 1, 0], "age": range(5)}
+
+
+def test_a_column_of_texts_is_the_input(tmp_path, form):
+    path = write(tmp_path / f"day.{form}", TEXTS)
+    data = plugins.make("data", form, {"path": path, "text": "text"}).load("v", "validation")
+    assert data.kind == "text" and data.inputs.tolist() == TEXTS["text"] and data.targets.tolist() == TEXTS["target"]
+    numbers = write(tmp_path / f"numbers.{form}", {"text": ["1", "02"], "target": [0, 1]})
+    assert READ[form](path=numbers, text="text").load("v", "validation").inputs.tolist() == ["1", "02"]
+
+
+def test_texts_in_many_batches(tmp_path, form, monkeypatch):
+    monkeypatch.setattr(table, "_BATCH_ROWS", 7)
+    values = {"text": ["x" * k for k in range(40)], "target": [0] * 40}
+    data = READ[form](path=write(tmp_path / f"day.{form}", values), text="text").load("v", "validation")
+    assert data.inputs.tolist() == values["text"]
+
+
+def test_what_is_no_column_of_texts_is_refused(tmp_path, form):
+    path = write(tmp_path / f"day.{form}", TEXTS)
+    with pytest.raises(DataError, match=r"'txt' of text .*did you mean text"):
+        READ[form](path=path, text="txt").load("v", "validation")
+    with pytest.raises(DataError, match="texts or features"):
+        READ[form](path=path, text="text", inputs=("age",)).load("v", "validation")
+    with pytest.raises(DataError, match="numbers as inputs"):
+        READ[form](path=path, text="text", kind="table").load("v", "validation")
+    if form == "parquet":
+        with pytest.raises(DataError, match="texts in column 'age'"):
+            ParquetFile(path=path, text="age").load("v", "validation")
+        gap = write(tmp_path / "gap.parquet", {"text": ["a", None], "target": [0, 1]})
+        with pytest.raises(DataError, match="no missing values in column 'text'"):
+            ParquetFile(path=gap, text="text").load("v", "validation")
+
+
+def test_a_declared_kind_of_columns(tmp_path, form):
+    path = write(tmp_path / f"day.{form}", columns())
+    data = READ[form](path=path, inputs=("age",), kind="other").load("v", "validation")
+    assert data.kind == "other" and data.declared

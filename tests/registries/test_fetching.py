@@ -157,7 +157,7 @@ def test_a_description_of_clean_lines(trainer, champion, tmp_path):
     assert "metrics of that run: accuracy 0.9877" in lines
     assert "params of the newest version's run: lr 0.1 ?[31m# model: evil?" in lines
     assert "data sets of that run: digits? <b> (validation)" in lines
-    assert any(line.startswith("signature of the newest version: inputs [") for line in lines)
+    assert any(line.startswith("signature of the newest version: inputs float32 (-1, ") for line in lines), lines
     assert all(line.isprintable() for line in lines)
 
 

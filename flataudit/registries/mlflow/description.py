@@ -9,8 +9,9 @@ from mlflow.exceptions import MlflowException
 
 from flataudit.errors import ModelError
 from flataudit.evidence import Candidate, Record
+from flataudit.mlmodel import read_mlmodel
 from flataudit.registries.mlflow.client import is_missing
-from flataudit.registries.mlflow.fetching import download, read_mlmodel
+from flataudit.registries.mlflow.fetching import download
 from flataudit.registries.mlflow.selection import candidate, versions_of
 
 __all__ = ["ModelDescription", "describe"]
@@ -81,12 +82,13 @@ def _signature(client: mlflow.MlflowClient, uri: str, newest: Candidate) -> tupl
     with tempfile.TemporaryDirectory(prefix="flataudit-") as scratch:
         try:
             download(client, uri, newest, Path(scratch), path="MLmodel")
-            declared = read_mlmodel(Path(scratch) / "MLmodel").get("signature")
+            declared = read_mlmodel(Path(scratch)).signature
         except ModelError:
             return ()
-    if not isinstance(declared, dict):
+    if declared is None:
         return ()
-    return tuple(f"{side} {declared[side]}" for side in ("inputs", "outputs") if declared.get(side))
+    sides = {"inputs": declared.inputs, "outputs": declared.outputs}
+    return tuple(f"{side} {', '.join(field.told for field in fields)}" for side, fields in sides.items() if fields)
 
 
 def _clean(text: str) -> str:

@@ -6,7 +6,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import mlflow
-import yaml
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -14,9 +13,10 @@ from flataudit.contracts import DataSpec, Role, Spec
 from flataudit.errors import ModelError, RegistryError
 from flataudit.evidence import Candidate
 from flataudit.manifest import manifest_digest
+from flataudit.mlmodel import read_mlmodel
 from flataudit.registries.mlflow.client import is_missing, is_silence
 
-__all__ = ["download", "fetched", "logged_datasets", "read_mlmodel"]
+__all__ = ["download", "fetched", "logged_datasets"]
 
 _REMEDY = "restore its artifacts or log it again"
 _FLAVOURS = ("pytorch", "onnx", "sklearn", "transformers", "lightgbm", "xgboost")
@@ -28,7 +28,6 @@ _ROLES: Mapping[str, Role] = {
     "evaluation": "validation",
 }
 _SUFFIXES = {".npz": "npz", ".csv": "csv", ".parquet": "parquet"}
-_MLMODEL_BYTES = 2**20
 
 
 def fetched(client: mlflow.MlflowClient, uri: str, candidate: Candidate, into: Path) -> Candidate:
@@ -38,8 +37,8 @@ def fetched(client: mlflow.MlflowClient, uri: str, candidate: Candidate, into: P
         ModelError: the registry has no files for it, links among them, or no readable MLmodel.
     """
     download(client, uri, candidate, into)
-    flavours = read_mlmodel(into / "MLmodel")["flavors"]
-    return candidate.model_copy(update={"flavour": _flavour(flavours), "digest": manifest_digest(into)})
+    flavour = _flavour(list(read_mlmodel(into).flavours))
+    return candidate.model_copy(update={"flavour": flavour, "digest": manifest_digest(into)})
 
 
 def download(client: mlflow.MlflowClient, uri: str, candidate: Candidate, into: Path, *, path: str = "") -> None:
@@ -85,32 +84,12 @@ def _refuse_links(candidate: Candidate, place: str) -> None:
             raise ModelError(f"regular files of {candidate.label}", got=f"a link, {found.name!r}", remedy=_REMEDY)
 
 
-def read_mlmodel(file: Path) -> Mapping[str, object]:
-    """The keys of an MLmodel file, which holds at least a mapping called ``flavors``.
-
-    Raises:
-        ModelError: missing, too large, not YAML, or without flavours.
-    """
-    try:
-        if file.stat().st_size > _MLMODEL_BYTES:
-            raise ValueError(f"more than {_MLMODEL_BYTES} bytes")
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
-        if not isinstance(found, dict) or not isinstance(found.get("flavors"), dict):
-            raise ValueError("no flavours")
-    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
-        told = f"{type(error).__name__}: {error}".partition("\n")[0][:300]
-        raise ModelError("an MLmodel file in the artifact", got=told, remedy="log the model again") from error
-    return found
-
-
-def _flavour(flavours: object) -> str:
+def _flavour(names: Sequence[str]) -> str:
     """The most specific flavour: one that is known, else any, else the plain function that all models have.
 
-    >>> _flavour({"python_function": {}, "pytorch": {}}), _flavour({"python_function": {}}), _flavour({"spacy": {}})
+    >>> _flavour(["python_function", "pytorch"]), _flavour(["python_function"]), _flavour(["spacy"])
     ('pytorch', 'python_function', 'spacy')
     """
-    assert isinstance(flavours, dict)
-    names = [str(name) for name in flavours]
     known = [name for name in _FLAVOURS if name in names]
     other = sorted(name for name in names if name != "python_function")
     return next(iter(known + other), "python_function")
