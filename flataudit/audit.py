@@ -30,7 +30,7 @@ from flataudit.contracts import (
     Task,
     TokenizerSpec,
 )
-from flataudit.decision import Comparison, Decision, Selection, Verdict
+from flataudit.decision import Comparison, Decision, Selection, Stopping, Verdict
 from flataudit.errors import ConfigurationError, ModelError, NotFoundError
 from flataudit.evidence import Array, Candidate, Evidence, Examined, Record
 from flataudit.examination import artifact_size, failed_evidence, load_data, make_probe, merged
@@ -38,6 +38,7 @@ from flataudit.judge import decide, limits
 from flataudit.ledger import validation_use
 from flataudit.policy import Policy
 from flataudit.reuse import EvidenceStore
+from flataudit.stopping import early_stopping
 
 __all__ = ["AuditKind", "AuditPlan", "AuditRecord", "DataSummary", "Parts", "run"]
 
@@ -110,6 +111,8 @@ class AuditRecord(Record):
     """Of a gate."""
     selection: Selection | None = None
     """Of a gate among several: the best one's number without its luck."""
+    stopping: tuple[Stopping, ...] = ()
+    """Of scored checkpoints: where to stop each run."""
     alarms: tuple[Verdict, ...] = ()
     """Of a scheduled audit: every absolute limit, as the champion meets it today."""
     dry_run: bool = False
@@ -198,6 +201,8 @@ def run(kind: AuditKind, plan: AuditPlan, parts: Parts, occasion: Occasion) -> A
         )
         chosen = parts.comparer.selection(examined, plan.policy)
         record = record.model_copy(update={"comparisons": comparisons, "decision": decision, "selection": chosen})
+    if kind == "score":
+        record = record.model_copy(update={"stopping": _stopping(plan, examined, parts.comparer)})
     if kind == "audit":
         record = record.model_copy(update={"alarms": limits(plan.policy, evidences[0], today=_day(occasion))})
     files = parts.publish(record, {one.evidence.candidate.label: one.arrays for one in examined})
@@ -206,6 +211,14 @@ def run(kind: AuditKind, plan: AuditPlan, parts: Parts, occasion: Occasion) -> A
     promotes = record.decision is not None and record.decision.decision == "promote"
     receipt = parts.registry.record(record, files, promote=promotes)
     return record.model_copy(update={"receipt": receipt})
+
+
+def _stopping(plan: AuditPlan, examined: Sequence[Examined], comparer: Comparer) -> tuple[Stopping, ...]:
+    """Where to stop each run; pairs are compared only where there are checkpoints."""
+    steps = [one for one in examined if one.evidence.candidate.step is not None]
+    if len(steps) < 2:
+        return ()
+    return early_stopping(plan.policy, [one.evidence for one in steps], comparer.compare(steps, plan.policy))
 
 
 def _day(occasion: Occasion) -> date:

@@ -81,7 +81,11 @@ def init(
 
 @app.command()
 def score(
-    run_id: Annotated[str, typer.Option(help="Run whose models are measured, checkpoints too.")],
+    run_id: Annotated[str | None, typer.Option(help="Run whose models are measured, checkpoints too.")] = None,
+    experiment: Annotated[str | None, typer.Option(help="Experiment whose runs' last models are measured.")] = None,
+    filter: Annotated[str | None, typer.Option(help="Which runs of it, as in MLflow's search box.")] = None,
+    order_by: Annotated[str | None, typer.Option(help="Best first: metrics.accuracy DESC; else newest first.")] = None,
+    top: Annotated[int | None, typer.Option(min=1, max=200, help="The most runs of it (10).")] = None,
     data: Annotated[Path | None, typer.Option(help="Validation data (.npz, .csv, .parquet).")] = None,
     config: Config = None,
     task: Annotated[str | None, typer.Option(help="multiclass, binary or regression.")] = None,
@@ -97,12 +101,11 @@ def score(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Measure every model of a run and log metrics and report to it; decides nothing."""
+    """Measure every model of a run, or of a sweep, and log metrics and report to the runs; decides nothing."""
     from flataudit import commands
 
-    chosen = (
-        commands.run_config(run_id, data, tracking_uri) if config is None else commands.for_run(config, run_id, data)
-    )
+    who = commands.scored(run_id, experiment, filter=filter, order_by=order_by, top=top)
+    chosen = commands.run_config(who, data, tracking_uri) if config is None else commands.for_run(config, who, data)
     chosen = commands.with_options(
         chosen, seed=seed, device=device, engine=engine, trust=trust, task=task, outputs=outputs
     )

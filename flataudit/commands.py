@@ -36,6 +36,7 @@ __all__ = [
     "policy_file",
     "read_config",
     "run_config",
+    "scored",
     "with_options",
 ]
 
@@ -69,13 +70,35 @@ def with_options(
     )
 
 
-def run_config(run_id: str, data: Path | None, tracking_uri: str | None) -> AuditConfig:
-    """A configuration for a run without a policy file; data from ``data`` or from what the run logged.
+def scored(
+    run_id: str | None, experiment: str | None, *, filter: str | None, order_by: str | None, top: int | None
+) -> Challengers:
+    """The models of a run, or the last model of each of the best runs of an experiment.
+
+    Raises:
+        ConfigurationError: neither or both are named, or a run with what only an experiment has.
+    """
+    chosen = {"filter": filter, "order_by": order_by, "top": top}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    if (run_id is None) == (experiment is None):
+        got = "both" if run_id else "neither"
+        raise ConfigurationError("--run-id or --experiment", got=got, remedy="name a run, or the runs of an experiment")
+    if run_id is not None and given:
+        got = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ConfigurationError("--experiment with --filter, --order-by and --top", got=got, remedy="leave them out")
+    if run_id is not None:
+        return Challengers(run=run_id)
+    return Challengers.model_validate({"sweep": {"experiment": experiment, **given}})
+
+
+def run_config(candidates: Challengers, data: Path | None, tracking_uri: str | None) -> AuditConfig:
+    """A configuration without a policy file; data from ``data`` or from what the runs logged.
 
     Raises:
         ConfigurationError: neither gives validation data.
     """
-    base = {"model": f"run {run_id}", "challengers": Challengers(run=run_id)}
+    what = f"run {candidates.run}" if candidates.sweep is None else f"experiment {candidates.sweep.experiment}"
+    base = {"model": what, "challengers": candidates}
     if data is not None:
         section = DataSection(validation=data_spec(data))
         return AuditConfig(**base, data=section)
@@ -84,18 +107,18 @@ def run_config(run_id: str, data: Path | None, tracking_uri: str | None) -> Audi
     by_role = {spec.role: spec.source for spec in logged}
     if "validation" not in by_role:
         raise ConfigurationError(
-            f"a readable validation data set logged with run {run_id}",
+            f"a readable validation data set logged with {what}",
             got=", ".join(by_role) or "none",
             remedy="name one with --data validation.npz, or write a policy file and name it with --config",
         )
     return AuditConfig(**base, data=DataSection(validation=by_role["validation"], train=by_role.get("train")))
 
 
-def for_run(path: Path, run_id: str, data: Path | None) -> AuditConfig:
-    """A policy file applied to the models of one run."""
+def for_run(path: Path, candidates: Challengers, data: Path | None) -> AuditConfig:
+    """A policy file applied to the models of runs."""
     config = load_config(path)
     section = config.data.model_copy(update={"validation": data_spec(data)}) if data else config.data
-    return config.model_copy(update={"challengers": Challengers(run=run_id), "data": section})
+    return config.model_copy(update={"challengers": candidates, "data": section})
 
 
 def data_spec(path: Path) -> Spec:

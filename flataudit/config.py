@@ -26,7 +26,7 @@ from flataudit.evidence import Record
 from flataudit.plugins import nearest
 from flataudit.policy import Policy
 
-__all__ = ["DEFAULT_PROBES", "AuditConfig", "Challengers", "DataSection", "load_config", "parse_config"]
+__all__ = ["DEFAULT_PROBES", "AuditConfig", "Challengers", "DataSection", "Sweep", "load_config", "parse_config"]
 
 DEFAULT_PROBES = (
     "accuracy",
@@ -109,6 +109,19 @@ class DataSection(Record):
         yield from (("unlabelled", name, spec) for name, spec in self.unlabelled.items())
 
 
+class Sweep(Record):
+    """Runs of an experiment as MLflow searches them; the last model that each logged is a candidate."""
+
+    experiment: str
+    """Its name."""
+    filter: str = ""
+    """MLflow's filter string: ``params.optimiser = 'adam' and metrics.accuracy > 0.9``."""
+    order_by: str | None = None
+    """``metrics.accuracy DESC``; None: newest first."""
+    top: Annotated[int, Field(ge=1, le=200)] = 10
+    """The most runs that are taken."""
+
+
 class Challengers(Record):
     """Which versions are compared with the champion; exactly one way of choosing."""
 
@@ -118,8 +131,12 @@ class Challengers(Record):
     versions: tuple[int, ...] | None = None
     tag: Mapping[str, str] | None = None
     """Versions that carry all these tags."""
+    aliases: tuple[str, ...] | None = None
+    """Versions behind several aliases, each once."""
     run: str | None = None
     """Every model that a run logged."""
+    sweep: Sweep | None = None
+    """The last model of each of the best runs of an experiment."""
 
 
 class Isolation(Record):
@@ -234,7 +251,7 @@ def parse_config(text: str, *, name: str = "flataudit.yaml", base: Path | None =
         raise ConfigurationError(
             f"one way to choose challengers in {name}",
             got=" and ".join(chosen) or "none",
-            remedy="keep one of alias, newest, versions, tag, run",
+            remedy="keep one of alias, aliases, newest, versions, tag, run, sweep",
         )
     return _resolved(config, base) if base else config
 
@@ -256,9 +273,7 @@ def _resolved(config: AuditConfig, base: Path) -> AuditConfig:
     built = config.architecture
     if built is not None:
         built = built.model_copy(update={"path": str((base / (built.path or ".")).resolve())})
-    return config.model_copy(
-        update={"data": moved, "architecture": built, "tokenizer": _found(config.tokenizer, base)}
-    )
+    return config.model_copy(update={"data": moved, "architecture": built, "tokenizer": _found(config.tokenizer, base)})
 
 
 def _found(tokenizer: TokenizerSpec | None, base: Path) -> TokenizerSpec | None:

@@ -6,7 +6,17 @@ from pydantic import Field, NonNegativeFloat
 
 from flataudit.evidence import Better, Interval, Record
 
-__all__ = ["Comparison", "Decision", "DecisionKind", "Selection", "Standing", "Verdict", "VerdictKind"]
+__all__ = [
+    "Comparison",
+    "Decision",
+    "DecisionKind",
+    "Pick",
+    "Selection",
+    "Standing",
+    "Stopping",
+    "Verdict",
+    "VerdictKind",
+]
 
 VerdictKind = Literal["pass", "fail", "inconclusive", "missing", "not_comparable"]
 DecisionKind = Literal["promote", "hold", "reject", "inconclusive"]
@@ -60,6 +70,49 @@ class Comparison(Record):
         if self.interval is None or self.better == "neither":
             return None
         return self.interval if self.better == "higher" else (-self.interval[1], -self.interval[0])
+
+
+class Pick(Record):
+    """A checkpoint that a rule chose."""
+
+    candidate: str
+    """Its label."""
+    step: int
+    """Of training."""
+    value: float
+    """In the policy's metric."""
+    score: float | None = None
+
+
+class Stopping(Record):
+    """Early stopping of one run, by two rules."""
+
+    run_id: str
+    metric: str
+    by_metric: Pick
+    """The best in the metric; the earliest of several."""
+    by_score: Pick
+    """First by the policy's tie-break, among those that are tied with the best."""
+    tied: tuple[str, ...]
+    """Labels of those, by step."""
+    of: int
+    """Checkpoints with a number in the metric."""
+    difference: Comparison | None = None
+    """The score's pick minus the metric's, in the metric; None where they are one."""
+
+    @property
+    def told(self) -> str:
+        """Both in one sentence."""
+        first, other = self.by_metric, self.by_score
+        start = f"Early stopping by {self.metric}: step {first.step} ({first.value:.4g})"
+        if first.candidate == other.candidate:
+            return f"{start}; by score the same, among {len(self.tied)} of {self.of} checkpoints tied with it."
+        gap = self.difference
+        told = ""
+        if gap is not None and gap.difference is not None and gap.interval is not None:
+            told = f", a difference of {gap.difference:+.4f} [{gap.interval[0]:+.4f}, {gap.interval[1]:+.4f}]"
+        tied = f"among {len(self.tied)} of {self.of} checkpoints tied with it"
+        return f"{start}; by score: step {other.step} ({other.value:.4g}), {tied}{told}."
 
 
 class Selection(Record):

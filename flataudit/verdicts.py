@@ -129,8 +129,8 @@ def _single(case: Case, label: str, one: Criterion) -> Verdict:
 def _against_champion(case: Case, label: str, one: Criterion, margin: float) -> Verdict:
     assert case.champion is not None
     metric, text = one.metric, one.text
-    if case.estimate(label, metric) is None:
-        return _missing(case, label, metric, text)
+    if case.estimate(label, metric) is None or case.estimate(case.champion, metric) is None:
+        return _one_sided(case, label, metric, text)
     pair = case.pair(metric, case.champion, label)
     interval = pair.gain_interval if pair else None
     if pair and pair.matched and one.on == "estimate" and pair.gain is not None:
@@ -171,6 +171,22 @@ def _missing(case: Case, label: str, metric: str, text: str) -> Verdict:
     found = case.measurement(label, metric)
     why = f"{metric} has no number: {found.outcome}, {found.reason}" if found else f"{metric} was not measured"
     return _verdict(label, metric, text, "missing", why)
+
+
+def _one_sided(case: Case, label: str, metric: str, text: str) -> Verdict:
+    """A metric that the models' kinds cannot both have does not compare; any other lack is one."""
+    assert case.champion is not None
+    found = {one: case.measurement(one, metric) for one in (label, case.champion)}
+    outcomes = {m.outcome for m in found.values() if m is not None}
+    if outcomes == {Outcome.MEASURED, Outcome.NOT_APPLICABLE}:
+        without, lack = next((one, m) for one, m in found.items() if m and m.outcome is Outcome.NOT_APPLICABLE)
+        why = f"not comparable: {without} has no {metric}, which does not apply to it ({lack.reason})"
+        return _verdict(label, metric, text, "not_comparable", why)
+    if case.estimate(label, metric) is None:
+        return _missing(case, label, metric, text)
+    pair = case.pair(metric, case.champion, label)
+    reason = (pair.reason if pair else None) or f"{metric} was not compared with the champion's"
+    return _verdict(label, metric, text, "inconclusive", f"not comparable: {reason}")
 
 
 def _verdict(

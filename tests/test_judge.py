@@ -356,6 +356,35 @@ def test_flatness_that_does_not_compare_is_said_and_the_policy_goes_on_without(r
     assert "training losses apart" in decision.standings[0].verdicts[1].why
 
 
+@pytest.mark.parametrize("without", ["1", "2"])
+@pytest.mark.parametrize(
+    ("rule", "expected"), [("ignore", "promote"), ("inconclusive", "inconclusive"), ("fail", "reject")]
+)
+def test_what_only_one_kind_of_model_has_does_not_compare(without: str, rule: str, expected: str) -> None:
+    both = [evidence("1", 0.90, 0.80), evidence("2", 0.95, 0.90)]
+    compared = [c for c in pairs(both) if c.metric != "hessian_trace"]
+    forest = TRACE.missing(Outcome.NOT_APPLICABLE, "a forest has no parameters to differentiate")
+    both = [e.with_measurements([forest]) if e.candidate.version == without else e for e in both]
+    policy = Policy.model_validate(
+        {"criteria": [{"metric": "hessian_trace", "no_worse_than": "champion"}], "not_comparable": rule}
+    )
+    decision = decide(policy, both, compared, champion="v1")
+    assert decision.decision == expected
+    found = decision.standings[0].verdicts[1]
+    assert found.verdict == "not_comparable" and f"v{without} has no hessian_trace" in found.why
+    assert "a forest has no parameters" in found.why
+
+
+def test_a_number_that_failed_on_one_side_is_missing_not_incomparable() -> None:
+    both = [evidence("1", 0.90, 0.80), evidence("2", 0.95, 0.90)]
+    compared = [c for c in pairs(both) if c.metric != "hessian_trace"]
+    both[1] = both[1].with_measurements([TRACE.missing(Outcome.FAILED, "out of memory")])
+    policy = Policy.model_validate({"criteria": [{"metric": "hessian_trace", "no_worse_than": "champion"}]})
+    decision = decide(policy, both, compared, champion="v1")
+    assert decision.standings[0].verdicts[1].verdict == "missing"
+    assert decision.decision != "promote"
+
+
 def test_inconclusive_can_be_made_a_failure() -> None:
     criterion = Criterion(metric="validation_accuracy", at_least=0.945)
     both = [evidence("1", 0.90, 0.80), evidence("2", 0.95, 0.90)]

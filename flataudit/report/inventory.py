@@ -69,7 +69,7 @@ def candidates(record: AuditRecord) -> Table:
     made = tuple(
         (
             Cell(evidence.candidate.label, note=evidence.candidate.title or ""),
-            Cell(evidence.candidate.flavour),
+            Cell(evidence.candidate.flavour, note="; ".join(evidence.notes)),
             Cell(evidence.candidate.run_id or "–", "code"),
             Cell(evidence.candidate.digest or "not fetched", "code", note=evidence.candidate.uri),
             Cell(evidence.trust.replace("_", " ")),

@@ -44,6 +44,8 @@ def _document(audit: AuditRecord) -> Document:
             "alpha": decision.alpha,
             "warnings": list(decision.warnings),
         }
+    if audit.kind == "score":
+        document |= {"stopping": [stopping.model_dump(mode="json") for stopping in audit.stopping]}
     if audit.kind == "audit":
         document |= {"champion": _named(audit.champion), "alarms": [_verdict(verdict) for verdict in audit.alarms]}
     receipt = audit.receipt
@@ -90,6 +92,9 @@ def _candidate(evidence: Evidence, audit: AuditRecord, decision: Decision | None
         "verdicts": [_verdict(verdict) for verdict in standing.verdicts] if standing else [],
         "protocol_digest": evidence.protocol.digest,
         "trust": evidence.trust,
+        "flavour": candidate.flavour,
+        "step": candidate.step,
+        "notes": list(evidence.notes),
         "isolation": dict(evidence.isolation),
     }
     return document

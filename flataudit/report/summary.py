@@ -71,6 +71,8 @@ def reasons(record: AuditRecord) -> str:
     """Why, in the words of the decision."""
     if record.decision is not None:
         return record.decision.why
+    if record.stopping:
+        return " ".join(stopping.told for stopping in record.stopping)
     broken = [f"{verdict.criterion} ({verdict.word})" for verdict in record.alarms if verdict.verdict != "pass"]
     return f"Not satisfied: {'; '.join(broken)}." if broken else ""
 

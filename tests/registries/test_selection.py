@@ -119,5 +119,5 @@ def test_names_that_need_quoting(trainer, tmp_path):
 
 def test_a_choice_that_is_none(shelf):
     trainer, _ = shelf
-    with pytest.raises(ConfigurationError, match="alias, newest"):
+    with pytest.raises(ConfigurationError, match="alias, aliases, newest"):
         registry(trainer, challengers={}).challengers()

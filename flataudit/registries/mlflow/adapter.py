@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import mlflow
 from pydantic import Field, JsonValue, PositiveFloat
@@ -15,7 +16,7 @@ from flataudit.errors import FlatauditError, NotFoundError
 from flataudit.evidence import Candidate, Record
 from flataudit.journal import Journal, state_folder
 from flataudit.ledger import History, Ledger, LedgerEntry, Resumed
-from flataudit.registries.mlflow import carrying, entering, selection, writing
+from flataudit.registries.mlflow import carrying, checkpoints, entering, selection, writing
 from flataudit.registries.mlflow.client import connect, shown, speaking
 from flataudit.registries.mlflow.description import ModelDescription, describe
 from flataudit.registries.mlflow.fetching import fetched, logged_datasets
@@ -35,7 +36,7 @@ class MlflowRegistry(Record):
     """Registered model."""
     champion_alias: str = "champion"
     challengers_of: Mapping[str, JsonValue] = Field(default={"alias": "challenger"}, alias="challengers")
-    """One of alias, newest, versions, tag, run."""
+    """One of alias, aliases, newest, versions, tag, run, sweep."""
     tracking_uri: str | None = None
     """None: MLFLOW_TRACKING_URI, else ``sqlite:///mlflow.db``."""
     experiment: str = "flataudit"
@@ -53,6 +54,18 @@ class MlflowRegistry(Record):
         local = not scheme and path and not path.startswith(("/", ":memory:"))
         return f"sqlite:///{Path(path).resolve()}" if local else found
 
+    @property
+    def _registered(self) -> bool:
+        """Whether the candidates are versions of the model, and not what runs logged."""
+        return not {"run", "sweep"} & set(self.challengers_of)
+
+    def _runs(self, client: mlflow.MlflowClient) -> list[str]:
+        """The run, or the runs of the sweep, that the candidates come from."""
+        if "run" in self.challengers_of:
+            return [checkpoints.check_run(client, str(self.challengers_of["run"])).info.run_id]
+        sweep = cast("Mapping[str, JsonValue]", self.challengers_of["sweep"])
+        return [run.info.run_id for run in checkpoints.runs_of_sweep(client, sweep)]
+
     def champion(self) -> Candidate | None:
         """What the champion alias points to; None only if there is no such alias."""
         with speaking(self.uri):
@@ -65,7 +78,7 @@ class MlflowRegistry(Record):
         """The chosen candidates without the champion."""
         with speaking(self.uri):
             client = connect(self.uri)
-            if "run" in self.challengers_of:
+            if not self._registered:
                 return selection.challengers(client, self.model, self.challengers_of, None)
             selection.check_model(client, self.model)
             champion = selection.aliased(client, self.model, self.champion_alias)
@@ -81,10 +94,8 @@ class MlflowRegistry(Record):
         """Data that the candidates' runs logged and that can be read from here."""
         with speaking(self.uri):
             client = connect(self.uri)
-            if "run" in self.challengers_of:
-                run_id = str(self.challengers_of["run"])
-                selection.check_run(client, run_id)
-                return logged_datasets(client, [run_id])
+            if not self._registered:
+                return logged_datasets(client, self._runs(client))
             selection.check_model(client, self.model)
             newest = selection.versions_of(client, self.model)[:_RUNS_ASKED]
             return logged_datasets(client, [version.run_id for version in newest if version.run_id])
@@ -102,10 +113,8 @@ class MlflowRegistry(Record):
             entering.checked(audit)
         with speaking(self.uri):
             client = connect(self.uri)
-            if audit.kind == "score" and "run" in self.challengers_of:
-                run_id = str(self.challengers_of["run"])
-                writing.write_scores(client, audit, run_id, files)
-                return Receipt(audit_runs={evidence.candidate.label: run_id for evidence in audit.evidences})
+            if audit.kind == "score" and not self._registered:
+                return Receipt(audit_runs=writing.write_scores(client, audit, files))
             runs, notes = self._write(client, audit, files)
             if audit.decision is not None:
                 return self._decided(client, audit, runs, notes, promote=promote)
@@ -172,7 +181,7 @@ class MlflowRegistry(Record):
         remedy = "name an audit run: the version tag flataudit.audit_run holds one"
         with speaking(self.uri):
             client = connect(self.uri)
-            selection.check_run(client, run_id)
+            checkpoints.check_run(client, run_id)
             scored = sorted(found.path for found in client.list_artifacts(run_id, "flataudit") if found.is_dir)
             path = scored[-1] if scored else "audit"
             if not client.list_artifacts(run_id, path):

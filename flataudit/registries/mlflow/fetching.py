@@ -19,7 +19,7 @@ from flataudit.registries.mlflow.client import is_missing, is_silence
 __all__ = ["download", "fetched", "logged_datasets"]
 
 _REMEDY = "restore its artifacts or log it again"
-_FLAVOURS = ("pytorch", "onnx", "sklearn", "transformers", "lightgbm", "xgboost")
+_FLAVOURS = ("pytorch", "onnx", "sklearn", "transformers", "lightgbm", "xgboost", "flataudit.state_dict")
 _ROLES: Mapping[str, Role] = {
     "train": "train",
     "training": "train",
@@ -85,14 +85,13 @@ def _refuse_links(candidate: Candidate, place: str) -> None:
 
 
 def _flavour(names: Sequence[str]) -> str:
-    """The most specific flavour: one that is known, else any, else the plain function that all models have.
+    """The most specific flavour that is known, else the plain function that nearly all models have, else any.
 
-    >>> _flavour(["python_function", "pytorch"]), _flavour(["python_function"]), _flavour(["spacy"])
+    >>> _flavour(["python_function", "pytorch"]), _flavour(["python_function", "spacy"]), _flavour(["spacy"])
     ('pytorch', 'python_function', 'spacy')
     """
-    known = [name for name in _FLAVOURS if name in names]
-    other = sorted(name for name in names if name != "python_function")
-    return next(iter(known + other), "python_function")
+    known = [name for name in (*_FLAVOURS, "python_function") if name in names]
+    return next(iter([*known, *sorted(names)]), "unknown")
 
 
 def logged_datasets(client: mlflow.MlflowClient, run_ids: Sequence[str]) -> list[DataSpec]:

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import cast
 
 import mlflow
-from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from pydantic import JsonValue
 
 from flataudit.errors import ConfigurationError, NotFoundError
 from flataudit.evidence import Candidate
+from flataudit.registries.mlflow.checkpoints import of_run, of_sweep
 from flataudit.registries.mlflow.client import is_missing
 
-__all__ = ["aliased", "candidate", "challengers", "check_model", "check_run", "logged_model", "versions_of"]
+__all__ = ["aliased", "candidate", "challengers", "check_model", "logged_model", "versions_of"]
 
 _ALIAS = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _RESERVED = re.compile(r"latest|v[0-9]+", re.IGNORECASE)
@@ -80,7 +80,9 @@ def challengers(
         NotFoundError: the choice names what does not exist.
     """
     if "run" in chosen:
-        return _of_run(client, str(chosen["run"]))
+        return of_run(client, str(chosen["run"]))
+    if "sweep" in chosen:
+        return of_sweep(client, cast("Mapping[str, JsonValue]", chosen["sweep"]))
     found = [v for v in _chosen(client, model, chosen) if str(v.version) != champion]
     if "newest" in chosen:
         found = found[: cast("int", chosen["newest"])]
@@ -109,6 +111,8 @@ def _chosen(client: mlflow.MlflowClient, model: str, chosen: Mapping[str, JsonVa
             remedy = f"set it on a version, or choose challengers another way; aliases there are: {known}"
             raise NotFoundError(f"the alias {alias!r} on {model!r}", got="none", remedy=remedy)
         return [version]
+    if "aliases" in chosen:
+        return _behind(client, model, [str(alias) for alias in cast("list[JsonValue]", chosen["aliases"])])
     every = versions_of(client, model)
     if "versions" in chosen:
         wanted = [str(v) for v in cast("list[JsonValue]", chosen["versions"])]
@@ -127,43 +131,17 @@ def _chosen(client: mlflow.MlflowClient, model: str, chosen: Mapping[str, JsonVa
         return found
     if "newest" in chosen:
         return every
-    raise ConfigurationError("alias, newest, versions, tag or run", got=", ".join(chosen) or "none", remedy="give one")
+    known = "alias, aliases, newest, versions, tag, run or sweep"
+    raise ConfigurationError(known, got=", ".join(chosen) or "none", remedy="give one")
 
 
-def check_run(client: mlflow.MlflowClient, run_id: str) -> Run:
-    """The run.
-
-    Raises:
-        NotFoundError: the registry has no such run.
-    """
-    try:
-        return client.get_run(run_id)
-    except MlflowException as error:
-        if not is_missing(error) and error.error_code != "INVALID_PARAMETER_VALUE":  # an id of impossible form
-            raise
-        raise NotFoundError("a run", got=repr(run_id), remedy="copy the run's id from MLflow") from error
-
-
-def _of_run(client: mlflow.MlflowClient, run_id: str) -> list[Candidate]:
-    """Every model that a run logged, by training step."""
-    run = check_run(client, run_id)
-    outputs = run.outputs.model_outputs if run.outputs else []
-    if not outputs:
-        raise NotFoundError(
-            f"models logged by run {run_id}", got="none", remedy="log one with mlflow.pytorch.log_model in that run"
-        )
-    title = run.info.run_name
-    return [
-        Candidate(
-            name=client.get_logged_model(output.model_id).name or output.model_id,
-            run_id=run_id,
-            model_id=output.model_id,
-            uri=f"models:/{output.model_id}",
-            step=output.step,
-            title=f"{title} step {output.step}" if output.step else title,
-        )
-        for output in sorted(outputs, key=lambda o: (o.step or 0, o.model_id))
-    ]
+def _behind(client: mlflow.MlflowClient, model: str, aliases: Sequence[str]) -> list[ModelVersion]:
+    """The versions behind several aliases, each once; every alias must be there."""
+    found: dict[str, ModelVersion] = {}
+    for alias in aliases:
+        (version,) = _chosen(client, model, {"alias": alias})
+        found.setdefault(str(version.version), version)
+    return list(found.values())
 
 
 def _run_name(client: mlflow.MlflowClient, run_id: str | None) -> str | None:

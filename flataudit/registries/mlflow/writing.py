@@ -85,10 +85,21 @@ def _finished(client: mlflow.MlflowClient, experiment_id: str, tags: Mapping[str
     return next((str(run.info.run_id) for run in found if run.data.tags.get("flataudit.subject") == wanted), None)
 
 
-def write_scores(client: mlflow.MlflowClient, audit: AuditRecord, run_id: str, files: Path) -> None:
-    """The measurements of a run's models on the run itself and on each logged model, with the report."""
+def write_scores(client: mlflow.MlflowClient, audit: AuditRecord, files: Path) -> dict[str, str]:
+    """The measurements of runs' models on the runs themselves and on each logged model, with the report.
+
+    Returns:
+        The run of each candidate, by its label.
+    """
+    runs = {evidence.candidate.label: str(evidence.candidate.run_id) for evidence in audit.evidences}
+    for run_id in dict.fromkeys(runs.values()):
+        _write_scores(client, audit, run_id, files)
+    return runs
+
+
+def _write_scores(client: mlflow.MlflowClient, audit: AuditRecord, run_id: str, files: Path) -> None:
     missing: dict[str, str] = {}
-    for evidence in audit.evidences:
+    for evidence in (one for one in audit.evidences if one.candidate.run_id == run_id):
         _log(client, run_id, _metrics(client, audit, evidence, on_model=True), [])
         missing |= {
             key: f"{missing[key]}\n{why}" if key in missing else why
