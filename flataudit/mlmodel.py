@@ -142,8 +142,8 @@ def _fields(text: object) -> Iterator[SignatureField]:
         tensor = entry.get("tensor-spec")
         yield SignatureField(
             name=None if name is None else str(name),
-            dtype=str(tensor["dtype"] if tensor else entry["type"]),
-            shape=tuple(int(size) for size in tensor["shape"]) if tensor else None,
+            dtype=str(entry["type"] if tensor is None else tensor["dtype"]),
+            shape=None if tensor is None else tuple(int(size) for size in tensor["shape"]),
             required=bool(entry.get("required", True)),
         )
 

@@ -43,7 +43,8 @@ class Part:
         found = inputs if self.columns is None else inputs[:, list(self.columns)].reshape(len(inputs), *self.shape)
         if self.categories:
             places = np.clip(np.rint(found.astype(np.float64)).astype(np.int64), 0, len(self.categories) - 1)
-            return np.asarray(self.categories, dtype=object)[places]
+            names = np.asarray(self.categories, dtype=object)
+            return (names.astype(self.dtype) if self.dtype else names)[places]
         if not self.dtype:
             return found
         whole = np.dtype(self.dtype).kind in "iu" and found.dtype.kind == "f"
@@ -112,7 +113,7 @@ def _places(data: AuditData, field: InputField) -> tuple[int, ...]:
 def _columns(data: AuditData, declared: Sequence[SignatureField]) -> Feed:
     names = [field.name or str(place) for place, field in enumerate(declared)]
     if data.inputs.ndim == 1 and len(declared) == 1:
-        return Feed((Part(names[0], None, (), _dtype(declared[0], data, None)),))
+        return Feed((Part(names[0], None, (), _dtype(declared[0], data.inputs, None)),))
     if not data.fields:
         return _columns_by_place(data, declared, names)
     known = {field.name: field for field in data.fields}
@@ -123,7 +124,9 @@ def _columns(data: AuditData, declared: Sequence[SignatureField]) -> Feed:
     for name, wanted in zip(names, declared, strict=True):
         if name in known:
             own = known[name]
-            parts.append(Part(name, _places(data, own), (), _dtype(wanted, data, own), own.categories))
+            places = _places(data, own)
+            dtype = _dtype(wanted, data.inputs[:, list(places)], own)
+            parts.append(Part(name, places, (), dtype, own.categories))
     left = [name for name in known if name not in names]
     return Feed(tuple(parts), _told_of(left))
 
@@ -141,7 +144,7 @@ def _columns_by_place(data: AuditData, declared: Sequence[SignatureField], names
         remedy = "name the columns of the data, or write those that the model was trained on"
         raise ModelError(expected, got=f"examples of shape {shape} without names", remedy=remedy)
     parts = tuple(
-        Part(name, (place,), (), _dtype(wanted, data, None))
+        Part(name, (place,), (), _dtype(wanted, data.inputs[:, place], None))
         for place, (name, wanted) in enumerate(zip(names, declared, strict=True))
     )
     return Feed(parts, ("the data name no columns: the model's were matched by their place",))
@@ -156,7 +159,7 @@ def _tensors(data: AuditData, declared: Sequence[SignatureField]) -> Feed:
             name = f" for {wanted.name!r}" if wanted.name else ""
             remedy = "give the data the shape that the model was logged with"
             raise ModelError(expected + name, got=f"(n, {', '.join(map(str, data.inputs.shape[1:]))})", remedy=remedy)
-        return Feed((Part(wanted.name, None, (), _dtype(wanted, data, None)),))
+        return Feed((Part(wanted.name, None, (), _dtype(wanted, data.inputs, None)),))
     known = {field.name: field for field in data.fields}
     names = [field.name or str(place) for place, field in enumerate(declared)]
     lacking = [name for name, field in zip(names, declared, strict=True) if field.required and name not in known]
@@ -170,7 +173,9 @@ def _tensors(data: AuditData, declared: Sequence[SignatureField]) -> Feed:
         if not _fits(own.shape, (wanted.shape or (-1,))[1:]):
             remedy = "give the data the shape that the model was logged with"
             raise ModelError(f"{name!r} of shape {wanted.shape}", got=f"(n, {own.shape})", remedy=remedy)
-        parts.append(Part(name, _places(data, own), own.shape, _dtype(wanted, data, own), own.categories))
+        places = _places(data, own)
+        dtype = _dtype(wanted, data.inputs[:, list(places)], own)
+        parts.append(Part(name, places, own.shape, dtype, own.categories))
     return Feed(tuple(parts), _told_of([name for name in known if name not in names]))
 
 
@@ -188,22 +193,21 @@ def _lacking(lacking: Sequence[str], known: "dict[str, InputField]", what: str) 
 _COLUMN_DTYPES = {"double": "float64", "float": "float32", "long": "int64", "integer": "int32", "boolean": "bool"}
 
 
-def _dtype(wanted: SignatureField, data: AuditData, own: InputField | None) -> str:
-    """NumPy's name of the dtype that the model takes, after a look at whether the data can be that."""
+def _dtype(wanted: SignatureField, values: NDArray[generic], own: InputField | None) -> str:
+    """NumPy's name of the dtype that the model takes, after a look at whether these values can be that."""
     kind, named = kind_of(wanted.dtype), f" of {wanted.name!r}" if wanted.name else ""
     remedy = "store these values as the model was trained on them"
     if kind is None:
         raise ModelError(f"numbers, text or booleans as input{named}", got=wanted.dtype, remedy="log another input")
-    if data.inputs.dtype.kind == "U" or (own is not None and own.kind == "category"):
-        if kind != "text" and not (own is not None and _numeric(own.categories)):
+    if values.dtype.kind == "U" or (own is not None and own.kind == "category"):
+        if kind == "text":
+            return ""
+        if own is None or not _numeric(own.categories):
             raise ModelError(f"values{named} that are {wanted.dtype}", got="text", remedy=remedy)
-        return ""
-    if kind == "text":
+    elif kind == "text":
         raise ModelError(f"text as values{named}", got="numbers", remedy=remedy)
-    if kind == "integer" and data.inputs.dtype.kind == "f":
-        values = data.inputs if own is None or data.inputs.ndim != 2 else data.inputs[:, list(_places(data, own))]
-        if not np.array_equal(values, np.rint(values)):
-            raise ModelError(f"whole numbers{named} ({wanted.dtype})", got="fractions", remedy=remedy)
+    elif kind == "integer" and values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
+        raise ModelError(f"whole numbers{named} ({wanted.dtype})", got="fractions", remedy=remedy)
     return _COLUMN_DTYPES.get(wanted.dtype, wanted.dtype) if wanted.shape is None else wanted.dtype
 
 
