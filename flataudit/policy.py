@@ -180,8 +180,9 @@ class Policy(Record):
     inconclusive: Unsettled = "inconclusive"
     """What a number that is too uncertain does; it never passes."""
     not_comparable: Literal["ignore", "fail", "inconclusive"] = "ignore"
-    """What flatness of unmatched candidates does to a criterion against the champion. `ignore`: the decision goes on
-    without it, and says so. Every other metric that does not compare is inconclusive."""
+    """What a criterion against the champion does where flatness is that of unmatched candidates, or where the metric
+    applies to only one of the two kinds of model. `ignore`: the decision goes on without it, and says so. Every other
+    metric that does not compare is inconclusive."""
     matching: Matching = Matching()
     clustered: bool = False
     """The validation examples of one group are not independent: paired intervals are those of whole groups."""
