@@ -40,7 +40,7 @@ class Engine:
     def largest(self, seed: int, proof: Proof) -> float:
         """λ_max to 1 %."""
         with torch.enable_grad():
-            run = SharedRun.of(self._surface(), seed)
+            run = SharedRun.of(self._surface(), seed, along_gradient=proof == "residual")
             found = extreme_eigenvalues(
                 run, relative_error=0.01, smallest_error=1.0, max_steps=100, ends=("largest",), proof=proof
             )

@@ -9,11 +9,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["square_linf", "square_l2"]
+__all__ = ["square_l2", "square_linf"]
 
 Array = NDArray[np.float64]
-Margin = Callable[[Array], Array]
-"""How far the best wrong class is ahead of the label for inputs ``(k, c, h, w)`` of the examples numbered second."""
+Margin = Callable[[Array, NDArray[np.int64]], Array]
+"""How far the best wrong class is ahead of the label, ``(k,)``: of inputs ``(k, c, h, w)``, those of these examples."""
 
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Queries of 10,000 after which the share of moved pixels halves."""
@@ -24,7 +24,7 @@ def _share(first: float, query: int, queries: int) -> float:
 
 
 def square_linf(
-    margin: Callable[[Array, NDArray[np.int64]], Array],
+    margin: Margin,
     inputs: Array,
     *,
     epsilon: float,
@@ -60,7 +60,7 @@ def square_linf(
 
 
 def square_l2(
-    margin: Callable[[Array, NDArray[np.int64]], Array],
+    margin: Margin,
     inputs: Array,
     *,
     epsilon: float,

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.export.passes import move_to_device_pass
 
 from flataudit import plugins
+from flataudit.backends.arguments import Arguments
+from flataudit.backends.feeding import feed
 from flataudit.backends.pt2 import fixed_batch
 from flataudit.backends.torch_model import TorchModel, evaluation_mode, plain_module
 from flataudit.backends.verification import verify
@@ -42,6 +44,7 @@ def measure(
     probes: Sequence[ProbeSpec] = ("accuracy", "hessian_trace", "lambda_max", "sharpness"),
     task: Task | None = None,
     outputs: OutputKind | None = None,
+    output: str | None = None,
     loss: LossSpec | None = None,
     seed: int = 0,
     device: str | None = None,
@@ -53,12 +56,13 @@ def measure(
     """Measure a live model; it is left bit for bit as it was.
 
     Args:
-        model: a `torch.nn.Module` or a `torch.export.ExportedProgram`.
+        model: a `torch.nn.Module` (also compiled or a script) or a `torch.export.ExportedProgram`.
         inputs: ``(n, …)`` array or tensor, or an `AuditData`.
         targets: ``(n,)`` class numbers or values.
         probes: names of probes, names of metrics (the probe that declares one runs), or ``{use: …, …}``.
         task: inferred when None: integer targets are classes, floating-point ones values, unless all are 0 or 1.
         outputs: what the model returns; checked on the inputs.
+        output: where in what it returns the scores are: ``logits``, ``0``, ``out.1``; None: it returns one tensor.
         loss: what it was trained with, where that is not the plain loss of its task.
         seed: of every random draw; the global random states are not touched.
         device: a copy of the model is moved there; None: where it is.
@@ -87,8 +91,13 @@ def measure(
             fixed_batch=fixed_batch(model) if isinstance(model, torch.export.ExportedProgram) else None,
             batch_size=batch_size,
             example_bytes=64 * int(data.inputs[:1].nbytes),
+            arguments=Arguments.of(feed(data, None), module),
+            output=output,
         )
         verify(wrapped, data.head(64))
+        if not wrapped.follows_its_parameters(data.inputs[:8]):
+            got, remedy = "a script that keeps some where they cannot be replaced", "export it with torch.export"
+            raise ConfigurationError("a function of its parameters", got=got, remedy=remedy)
         readings = measure_all(
             wrapped, [data], made, seed=seed, budget=budget or Budget(), announce=lambda what, share: None
         )
@@ -163,13 +172,13 @@ def _module(model: object, device: str | None, dtype: str | None) -> nn.Module:
     if module is None:
         got, remedy = f"a {type(model).__name__}", "models of other kinds are not yet measured"
         raise ConfigurationError("a torch.nn.Module or an exported program", got=got, remedy=remedy)
-    if device is None and dtype is None:
-        return module
+    if device is None and dtype is None and not isinstance(module, torch.jit.ScriptModule):
+        return module  # a script is called with other parameters by putting them into it: into a copy of it
     return _copied(module).to(device=device, dtype=getattr(torch, dtype) if dtype else None)
 
 
 def _copied(thing: _T) -> _T:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.no_grad():  # a script's copy would else be a part of a graph
         warnings.simplefilter("ignore", FutureWarning)  # torch warns of a class of its own in every exported program
         return deepcopy(thing)
 

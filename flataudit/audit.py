@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, NonNegativeInt
 
 from flataudit.contracts import (
     Architecture,
+    AttestationTerms,
     AuditData,
     Budget,
     Comparer,
@@ -66,6 +67,7 @@ class AuditPlan(Record):
     dtype: Literal["float32", "float64"] | None = None
     batch_size: int | None = None
     trust: bool = False
+    attestation: AttestationTerms = AttestationTerms()
 
     def job(self, candidate: Candidate, artifact: Path) -> Job:
         """The job that examines one fetched candidate."""

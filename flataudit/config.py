@@ -20,7 +20,18 @@ from pydantic import (
 )
 
 from flataudit.audit import AuditPlan
-from flataudit.contracts import Architecture, Budget, DataSpec, LossSpec, OutputKind, Role, Spec, Task, TokenizerSpec
+from flataudit.contracts import (
+    Architecture,
+    AttestationTerms,
+    Budget,
+    DataSpec,
+    LossSpec,
+    OutputKind,
+    Role,
+    Spec,
+    Task,
+    TokenizerSpec,
+)
 from flataudit.errors import ConfigurationError
 from flataudit.evidence import Record
 from flataudit.plugins import nearest
@@ -41,8 +52,11 @@ DEFAULT_PROBES = (
     "input_gradient",
     "input_noise",
     "corruption",
+    "adversarial",
     "shift",
+    "drift",
     "unlabelled",
+    "label_free",
     "landscape",
     "invariance",
 )
@@ -186,6 +200,8 @@ class AuditConfig(Record):
     batch_size: PositiveInt | None = None
     trust: bool = False
     """May loading run the candidates' own code? Needed for pickled modules."""
+    attestation: AttestationTerms = AttestationTerms()
+    """How long the decision's attestation holds; that it is signed needs a key (`flataudit keygen`)."""
 
     @model_validator(mode="after")
     def _metric_fits_the_task(self) -> Self:

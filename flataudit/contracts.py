@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Architecture",
+    "AttestationTerms",
     "AuditData",
     "Backend",
     "Budget",
@@ -112,7 +113,8 @@ class LossSpec(Record):
     @model_validator(mode="after")
     def _has_its_parameters(self) -> Self:
         known = self._PARAMETERS[self.use]
-        for name in sorted(self.model_fields_set - {"use", *known}):
+        given = {name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default}
+        for name in sorted(given - {"use", *known}):
             raise ValueError(f"expected parameters of {self.use} ({', '.join(known) or 'none'}), got {name}; remove it")
         return self
 
@@ -148,7 +150,7 @@ class InputField(Record):
 
 
 class TokenizerSpec(Record):
-    """How a text becomes the whole numbers that the candidates take, ``max_length`` a text, cut or padded at its end."""
+    """How a text becomes the whole numbers that the candidates take: ``max_length`` each, cut or padded at the end."""
 
     use: Literal["characters", "bytes", "words", "tokenizers"]
     """Places in an alphabet, bytes of UTF-8, places in a vocabulary, or a ``tokenizer.json`` of that package."""
@@ -182,7 +184,9 @@ class TokenizerSpec(Record):
     @model_validator(mode="after")
     def _has_its_parameters(self) -> Self:
         known = ("max_length", "padding", "lowercase", *self._PARAMETERS[self.use])
-        for name in sorted(self.model_fields_set - {"use", *known}):
+        # Not `model_fields_set`, which holds all fields after a round trip through JSON.
+        given = [name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default]
+        for name in sorted(set(given) - {"use", *known}):
             raise ValueError(f"expected parameters of {self.use} ({', '.join(known)}), got {name}; remove it")
         if self.use == "characters" and not self.alphabet:
             raise ValueError("expected the character of each id, got no alphabet; add it")
@@ -200,6 +204,13 @@ class Budget(Record):
     """Wall-clock seconds of the worker, loading included."""
     memory_bytes: PositiveInt = 8 * 2**30
     """Memory limit of the worker (address space, on CPU)."""
+
+
+class AttestationTerms(Record):
+    """What the attestation of a gate's decision promises."""
+
+    expires_days: PositiveInt | None = None
+    """Days after which it is no longer to be believed; None: it holds until another decision."""
 
 
 class Job(Record):
@@ -265,6 +276,13 @@ class AuditData:
 
     def __len__(self) -> int:
         return int(self.inputs.shape[0])
+
+    @property
+    def movable(self) -> tuple[bool, ...] | None:
+        """For each value of an example, whether it is a number, which may be moved a little; None: all are."""
+        if all(field.kind == "number" for field in self.fields):
+            return None
+        return tuple(field.kind == "number" for field in self.fields for _ in range(field.size))
 
     def head(self, n: int) -> "AuditData":
         """The first examples alone; keeps name and digest."""
@@ -492,6 +510,8 @@ class Receipt(Record):
     """Version that the alias points to now, if this audit moved it."""
     sequence: int | None = None
     """Number of the decision in the model's ledger."""
+    attestation: str | None = None
+    """``sha256:…`` of the signed envelope of the decision; None: nobody signed it."""
     notes: tuple[str, ...] = ()
     """Anything a person should know (an alias that could not be read, a mirror that failed)."""
 

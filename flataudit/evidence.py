@@ -212,6 +212,8 @@ class AuditProtocol(Record):
     seed: int
     loss: str = "default"
     """The loss that was differentiated: the task's own, or the declared one as JSON."""
+    tokenizer: str = "none"
+    """What stood between texts and the model, as JSON."""
     dtype: str
     device: str
     """Kind of device: ``cpu``, ``cuda``."""
@@ -223,10 +225,15 @@ class AuditProtocol(Record):
         """``sha256:…`` over all of it."""
         return canonical_digest(self.model_dump(mode="json"))
 
-    def differences(self, other: "AuditProtocol") -> tuple[str, ...]:
-        """The fields in which two protocols differ, each as ``field: ours / theirs``."""
+    def differences(self, other: "AuditProtocol", *, of_answers: bool = False) -> tuple[str, ...]:
+        """The fields in which two protocols differ, each as ``field: ours / theirs``.
+
+        With ``of_answers``, those that matter to a comparison of answers: the precision in which a model computes them
+        is its own affair.
+        """
         mine, theirs = self.model_dump(mode="json"), other.model_dump(mode="json")
-        return tuple(f"{key}: {mine[key]} / {theirs[key]}" for key in mine if mine[key] != theirs[key])
+        apart = [key for key in mine if mine[key] != theirs[key] and not (of_answers and key == "dtype")]
+        return tuple(f"{key}: {mine[key]} / {theirs[key]}" for key in apart)
 
 
 class Evidence(Record):

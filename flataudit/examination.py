@@ -268,10 +268,18 @@ def _protocol(job: Job, dtype: str, data: Sequence[AuditData]) -> AuditProtocol:
         data={d.name: d.digest for d in data} or {d.name: d.digest or "" for d in job.data},
         seed=job.seed,
         loss="default" if job.loss is None else job.loss.model_dump_json(exclude_unset=True),
+        tokenizer=_tokenizer(job),
         dtype=dtype,
         device=job.device.partition(":")[0],
         libraries=libraries(),
     )
+
+
+def _tokenizer(job: Job) -> str:
+    """The tokenizer without the place where its file lies."""
+    if job.tokenizer is None:
+        return "none"
+    return job.tokenizer.model_dump_json(exclude_defaults=True, exclude={"path"})
 
 
 @cache

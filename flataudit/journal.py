@@ -73,9 +73,13 @@ class Journal:
 
     def saw(self, ledger_run: str, head: LedgerEntry) -> None:
         """Remember the newest entry, unless a newer one is remembered."""
+        self.reached(ledger_run, head.sequence, head.digest)
+
+    def reached(self, ledger_run: str, sequence: int, digest: str) -> None:
+        """The same of an entry that is known by its number and digest alone."""
         known = self.seen(ledger_run)
-        if known is None or known.sequence < head.sequence:
-            seen = Seen(ledger_run=ledger_run, sequence=head.sequence, digest=head.digest)
+        if known is None or known.sequence < sequence:
+            seen = Seen(ledger_run=ledger_run, sequence=sequence, digest=digest)
             self._write("ledgers", ledger_run, seen.model_dump_json())
 
     def seen(self, ledger_run: str) -> Seen | None:

@@ -85,6 +85,12 @@ class LedgerDraft(Record):
     """Which decision on this validation set it is, as ``alpha`` was computed."""
     evidence: Mapping[str, str] = Field(default_factory=dict)
     """Digest of each candidate's evidence, by its label."""
+    judged: Mapping[str, str] | None = None
+    """Digest of each challenger's bytes, by its version or, without one, its label."""
+    files: Mapping[str, str] | None = None
+    """``sha256:…`` of the audit's own files (``audit.json``, ``arrays.npz``), by name."""
+    expires: str | None = None
+    """When its attestation is no longer to be believed, UTC, ISO 8601; None: never."""
     expected: AliasTarget | None = None
     """The champion that was compared; of a drift, the one that the ledger says. None: nobody can say."""
     target: AliasTarget | None = None
@@ -106,6 +112,8 @@ class LedgerEntry(LedgerDraft):
     """1, 2, … without a gap."""
     previous: str | None = None
     """Digest of the entry before; None for the first."""
+    attestation: str | None = None
+    """``sha256:…`` of the signed envelope that attests all of the above; None: nobody signed it."""
     digest: str = ""
     """``sha256:…`` of all of the above that is not None."""
 
@@ -119,6 +127,28 @@ class LedgerEntry(LedgerDraft):
     def computed_digest(self) -> str:
         """What `digest` is unless somebody changed the entry; a field that a later version adds changes nothing."""
         return canonical_digest(self.model_dump(mode="json", exclude={"digest"}, exclude_none=True))
+
+    @property
+    def attested_digest(self) -> str:
+        """``sha256:…`` of what an attestation signs: all but the attestation's own digest, and the entry's."""
+        return canonical_digest(self.model_dump(mode="json", exclude={"digest", "attestation"}, exclude_none=True))
+
+    def with_attestation(self, digest: str) -> Self:
+        """The entry with the digest of its signed envelope."""
+        entry = self.model_copy(update={"attestation": digest})
+        return entry.model_copy(update={"digest": entry.computed_digest})
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """An entry from exactly what `compact_json` writes: a byte that changes no value is a change too.
+
+        Raises:
+            ValueError: it is another text.
+        """
+        entry = cls.model_validate_json(text)
+        if entry.compact_json().encode() != (text.encode() if isinstance(text, str) else text):
+            raise ValueError("expected an entry as it was written, got the same values in other bytes; restore it")
+        return entry
 
     def compact_json(self) -> str:
         """The entry as short ASCII, whatever names hold: every database keeps it as it is."""

@@ -32,6 +32,7 @@ _EXTRAS = {
     "pandas": "table",
     "pyarrow": "table",
     "onnxruntime": "onnx",
+    "tokenizers": "text",
 }
 
 

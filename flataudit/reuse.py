@@ -26,6 +26,10 @@ from flataudit.examination import libraries, make_probe, merged, spoken
 
 __all__ = ["EvidenceStore", "store_folder"]
 
+_SETTINGS = {
+    *("task", "outputs", "output", "loss", "tokenizer"),
+    *("seed", "budget", "device", "dtype", "batch_size", "trust"),
+}
 _KEPT_DAYS = 30
 _SETTLED = (Outcome.MEASURED, Outcome.NOT_APPLICABLE)
 _LABEL = "candidate"
@@ -107,9 +111,7 @@ class EvidenceStore:
         return Examined(evidence.model_copy(update={"candidate": job.candidate}), arrays)
 
     def _place(self, job: Job, spec: Spec) -> Path:
-        settings = job.model_dump(
-            mode="json", include={"task", "outputs", "loss", "seed", "budget", "device", "dtype", "batch_size", "trust"}
-        )
+        settings = job.model_dump(mode="json", include=_SETTINGS)
         data: JsonValue = [[one.name, one.role, one.digest] for one in job.data]
         key = canonical_digest(
             [
@@ -128,4 +130,8 @@ class EvidenceStore:
 
 def _repeats(job: Job, spec: Spec) -> bool:
     """Whether the same question has the same answer: bytes that are known, and no clock."""
+    tokenizer = job.tokenizer
+    unbound = tokenizer is not None and tokenizer.path is not None and tokenizer.digest is None
+    if unbound or job.architecture is not None:  # files of the user's, whose bytes are in no digest
+        return False
     return job.candidate.digest is not None and not getattr(make_probe(spec), "timed", False)

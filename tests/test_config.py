@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from flataudit.config import AuditConfig, load_config, parse_config
+from flataudit.contracts import Job
 from flataudit.errors import ConfigurationError
+from flataudit.evidence import Candidate
 
 MINIMAL = "model: m\ndata:\n  validation: {use: npz, path: v.npz}\n"
 
@@ -78,7 +80,7 @@ isolation: {minimum: [fs, net, proc]}
         ("seed: -1", "greater than or equal to 0"),
         ("seed: 0\nseed: 1", "'seed' twice, again in line 5"),
         ("task: [", "YAML in flataudit.yaml"),
-        ("challengers: {alias: a, newest: 3}", "keep one of alias, newest"),
+        ("challengers: {alias: a, newest: 3}", "keep one of alias, aliases, newest"),
         ("task: *x", "plain YAML"),
         ("isolation: {minimum: [network]}", "'env', 'time', 'mem'"),
     ],
@@ -122,6 +124,13 @@ def test_a_regression_names_its_own_metric() -> None:
     assert "validation_r2" in refused(MINIMAL + "task: regression\n")
     policy = "policy: {non_inferiority: {metric: validation_r2, margin: 0.01}}\n"
     assert parse_config(MINIMAL + "task: regression\n" + policy).task == "regression"
+
+
+def test_a_declared_loss_travels_to_the_worker() -> None:
+    config = parse_config(MINIMAL + "loss: {use: cross_entropy, label_smoothing: 0.1}\n")
+    candidate = Candidate(name="m", version="1", uri="models:/m/1")
+    job = config.plan().job(candidate, Path("nowhere"))
+    assert Job.model_validate_json(job.model_dump_json()).loss == config.loss
 
 
 @pytest.mark.parametrize(

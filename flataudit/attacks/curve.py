@@ -1,4 +1,4 @@
-"""Which examples withstand an attack, radius by radius, and whether the attack can be believed."""
+"""Which examples withstand an attack, radius by radius, or how far a regression's answers can be driven."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from flataudit.attacks.masking import Masking, masking
 from flataudit.attacks.methods import Attack
 from flataudit.attacks.purse import Purse
 from flataudit.attacks.region import Norm, Region, Room
-from flataudit.attacks.victims import Victims, wrong
+from flataudit.attacks.victims import Cases, Victims, wrong
 from flataudit.contracts import Predictor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Curve", "robustness_curve"]
+__all__ = ["Curve", "error_curve", "robustness_curve"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,29 @@ def robustness_curve(
         if radius == radii[0] and other is not None and len(few):
             some, fooled = victims.only(few), ~left[few]
             checked = masking(model, some, region, fooled=fooled, attack=attack, other=other, purse=purse)
-            if checked is not None:
-                left[few] &= ~checked.fooled
+            left[few] &= ~checked.fooled
         robust[radius] = left.copy()
-    return Curve(robust, left, checked)
+    return Curve(robust, left, checked if checked is not None and checked.complete else None)
+
+
+def error_curve(
+    model: Predictor,
+    cases: Cases,
+    room: Room,
+    *,
+    norm: Norm,
+    radii: Sequence[float],
+    attack: Attack,
+    purse: Purse,
+) -> "Mapping[float, NDArray[np.float64]]":
+    """The largest |answer − target| found within each radius, ``(n,)``; infinite where an answer is not a number.
+
+    What is found within one radius counts for every larger one. Radii that the purse has no room for are left out.
+    """
+    worst, found = np.abs(cases.answers - cases.targets), {}
+    for radius in sorted(radii):
+        worst = np.maximum(worst, attack.farthest(model, cases, Region(room, norm, radius), purse))
+        if purse.empty():
+            break
+        found[radius] = worst
+    return found

@@ -32,7 +32,9 @@ class Masking:
     """What the other attacks found on some examples."""
 
     fooled: "NDArray[np.bool_]"
-    """``(n,)``, by any of them."""
+    """``(n,)``, by any of them; what was found before the purse was empty counts."""
+    complete: bool
+    """False: the purse was empty before both had run, and nothing is said about gradients."""
     found: Mapping[str, float]
     """For details: shares that each attack leaves right, and how many examples only the others fool."""
     suspects: tuple[str, ...]
@@ -48,16 +50,16 @@ def masking(
     attack: Attack,
     other: Attack,
     purse: Purse,
-) -> Masking | None:
-    """Compare FGSM and a search with what the gradient attack had fooled, ``(n,)``; None where the purse is empty."""
-    results = {}
+) -> Masking:
+    """Compare FGSM and a search with what the gradient attack had fooled, ``(n,)``."""
+    results: dict[str, NDArray[np.bool_]] = {}
     for name, one in (
         ("fgsm", replace(attack, settings=replace(attack.settings, schedule=FGSM))),
         (other.method, other),
     ):
         results[name] = one.run(model, victims, region, purse)
         if purse.empty():
-            return None
+            return Masking(np.logical_or.reduce(list(results.values())), False, {}, ())
     found: dict[str, float] = {"checked": float(len(victims)), "checked_gradient": float(np.mean(~fooled))}
     suspects = []
     for name, result in results.items():
@@ -65,4 +67,4 @@ def masking(
         found |= {f"checked_{name}": float(np.mean(~result)), f"only_{name}": float(gained)}
         if gained > lost and float(mcnemar_p_value(gained, lost)) <= _LEVEL:
             suspects.append(name)
-    return Masking(np.logical_or.reduce(list(results.values())), found, tuple(suspects))
+    return Masking(np.logical_or.reduce(list(results.values())), True, found, tuple(suspects))

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 from flataudit.attacks.purse import Purse
 from flataudit.attacks.region import Region
 from flataudit.attacks.schedule import Schedule
-from flataudit.attacks.search import search
-from flataudit.attacks.victims import Victims
+from flataudit.attacks.search import farthest, search
+from flataudit.attacks.victims import Cases, Victims
 from flataudit.contracts import AuditData, Differentiable, Predictor
 from flataudit.errors import ModelError
 
@@ -51,6 +51,18 @@ class Attack:
 
         assert isinstance(model, Differentiable)
         return pgd(model, victims, region, seed=seed, schedule=self.settings.schedule, purse=purse)
+
+    def farthest(self, model: Predictor, cases: Cases, region: Region, purse: Purse) -> "NDArray[np.float64]":
+        """The largest |answer − target| that it finds for each case of a regression, ``(n,)``."""
+        seed = self.settings.seed
+        if self.method != "gradient":
+            return farthest(
+                model, cases, region, seed=seed, proposals=self.method, queries=self.settings.queries, purse=purse
+            )
+        from flataudit.attacks.values import ascent
+
+        assert isinstance(model, Differentiable)
+        return ascent(model, cases, region, seed=seed, schedule=self.settings.schedule, purse=purse)
 
 
 def fitting(model: Predictor, data: AuditData, choice: Choice, settings: Settings) -> Attack:

@@ -1,9 +1,8 @@
 """Attacks on models that only answer: try a perturbation, keep it where the answer gets worse.
 
-Images: the square attack (Andriushchenko et al. 2020). Everything else: the slope of every value over the whole radius
-(a finite difference, which small steps and rounding inside the model do not hide), the best point that they promise,
-then a random search from there; where there are more values than half the queries, the random search alone. On a
-linear model the first part is exact.
+Images: the square attack (Andriushchenko et al. 2020). Everything else: a random search of values. Where half of the
+queries are enough for it, both begin at the best point that slopes promise, those of every value over the whole radius
+(finite differences, which small steps and rounding inside the model do not hide); on a linear model that is exact.
 """
 
 from typing import TYPE_CHECKING, Literal
@@ -13,7 +12,7 @@ import numpy as np
 from flataudit.attacks.proposals import coordinates, share_moved, squares, stripes
 from flataudit.attacks.purse import Purse
 from flataudit.attacks.region import Ball, Region
-from flataudit.attacks.victims import Victims, margins, wrong
+from flataudit.attacks.victims import Cases, Judged, Victims
 from flataudit.contracts import Predictor
 from flataudit.corruptions.draws import Draws
 from flataudit.corruptions.scale import blocks
@@ -21,7 +20,7 @@ from flataudit.corruptions.scale import blocks
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Proposals", "search"]
+__all__ = ["Proposals", "farthest", "search"]
 
 Proposals = Literal["square", "coordinate"]
 
@@ -50,57 +49,76 @@ def search(
     return fooled
 
 
-class _Hunt:
-    """One block; shrinks as examples are done."""
+def farthest(
+    model: Predictor, cases: Cases, region: Region, *, seed: int, proposals: Proposals, queries: int, purse: Purse
+) -> "NDArray[np.float64]":
+    """The largest |answer − target| that the same attack finds for a regression, ``(n,)``; at least the clean one."""
+    found = np.abs(cases.answers - cases.targets)
+    for block in blocks(cases.inputs) if len(cases) else ():
+        part = np.arange(block.start, block.stop)
+        hunt = _Hunt(model, cases.only(part), region, seed, purse)
+        hunt.run(proposals, queries)
+        found[part] = np.maximum(found[part], hunt.highest)
+    return found
 
-    def __init__(self, model: Predictor, victims: Victims, region: Region, seed: int, purse: Purse) -> None:
+
+class _Hunt:
+    """One block; its examples are left alone once they are done."""
+
+    def __init__(self, model: Predictor, victims: Victims | Cases, region: Region, seed: int, purse: Purse) -> None:
         self._model, self._victims, self._seed, self._purse = model, victims, seed, purse
         self._ball = region.around(victims.inputs)
-        self._z, self._best = self._ball.still(), margins(victims.answers, victims.labels)
+        self._clean = victims.judged(victims.answers, np.arange(len(victims)))
+        self._z, self._best = self._ball.still(), self._clean.height.copy()
         self._fooled = np.zeros(len(victims), dtype=bool)
+        self.highest = self._best.copy()
+        """``(n,)``, of all points that were tried."""
 
     def run(self, proposals: Proposals, queries: int) -> "NDArray[np.bool_]":
-        size, left = self._z[0].size, queries
-        if proposals == "square":
+        size, spent = self._z[0].size, 1
+        if size + 1 <= queries // 2:
+            spent += size + self._promised(self._slopes())
+        elif proposals == "square":
             self._start(stripes(self._z.shape[1:], self._ball.norm, self._draws("start")))
-            left -= 1
-        elif size + 1 <= queries // 2:
-            self._start(self._ball.steepest(self._slopes()))
-            left -= size + 1
         else:
             self._start(self._ball.random(self._draws("start")))
-            left -= 1
         move = squares if proposals == "square" else coordinates
-        for query in range(left):
+        for query in range(spent, queries):
             if self._fooled.all() or self._purse.empty():
                 break
-            share = share_moved(query, left, _FIRST_SHARE[proposals])
+            share = share_moved(query, queries, _FIRST_SHARE[proposals])
             alive = np.flatnonzero(~self._fooled)
             draws = Draws(self._seed, f"search/{query}", self._victims.places[alive])
-            self._try(alive, move(self._z[alive], share, self._ball.norm, draws))
+            self._try(alive, move(self._ball.only(alive), self._z[alive], share, draws))
         return self._fooled
 
     def _draws(self, stream: str) -> Draws:
         return Draws(self._seed, f"search/{stream}", self._victims.places)
+
+    def _promised(self, slopes: "NDArray[np.float64]") -> int:
+        """Move up the slopes; for values down too, and stay where it is worse. How many queries more than one."""
+        self._start(self._ball.steepest(slopes))
+        if isinstance(self._victims, Victims):
+            return 0
+        down = self._ball.inside(self._ball.steepest(-slopes))
+        self._try(np.arange(len(self._victims)), down)
+        return 1
 
     def _start(self, z: "NDArray[np.floating]") -> None:
         """Move there, for better or worse."""
         alive = np.flatnonzero(~self._fooled)
         if len(alive) and not self._purse.empty():
             self._best[alive] = -np.inf
-            self._try(alive, z[alive])
+            self._try(alive, self._ball.only(alive).inside(z[alive]))
 
     def _try(self, alive: "NDArray[np.int64]", z: "NDArray[np.floating]") -> None:
-        """One answer each; where it is not better for the label than before, the new z stays."""
-        ball = self._ball.only(alive)
-        z = ball.inside(z)
-        found, ahead = self._answered(alive, ball, z)
-        better = ahead >= self._best[alive]
-        self._z[alive[better]], self._best[alive[better]] = z[better], ahead[better]
-        self._fooled[alive[found]] = True
+        """One answer each; where it is not better for the model than before, the new z stays."""
+        found = self._answered(alive, self._ball.only(alive), z)
+        better = found.height >= self._best[alive]
+        self._z[alive[better]], self._best[alive[better]] = z[better], found.height[better]
 
     def _slopes(self) -> "NDArray[np.float64]":
-        """Change of the margin over a whole radius along each value, on the side with more room, ``(n, …)``."""
+        """Change of the level over a whole radius along each value, on the side with more room, ``(n, …)``."""
         n, size = len(self._z), self._z[0].size
         slopes = np.zeros((n, size))
         for k in range(size):
@@ -109,17 +127,16 @@ class _Hunt:
                 break
             ball = self._ball.only(alive)
             z = _along(ball, k)
-            found, ahead = self._answered(alive, ball, z)
+            risen = self._answered(alive, ball, z).level - self._clean.level[alive]
             length = z.reshape(len(z), -1)[:, k]
-            slopes[alive, k] = np.divide(ahead - self._best[alive], length, out=np.zeros(len(z)), where=length != 0)
-            self._fooled[alive[found]] = True
+            slopes[alive, k] = np.divide(risen, length, out=np.zeros(len(z)), where=length != 0)
         return slopes.reshape(self._z.shape)
 
-    def _answered(
-        self, alive: "NDArray[np.int64]", ball: Ball, z: "NDArray[np.floating]"
-    ) -> "tuple[NDArray[np.bool_], NDArray[np.float64]]":
-        answers, labels = self._model.predict(ball.at(z)), self._victims.labels[alive]
-        return wrong(answers, labels), margins(answers, labels)
+    def _answered(self, alive: "NDArray[np.int64]", ball: Ball, z: "NDArray[np.floating]") -> Judged:
+        found = self._victims.judged(self._model.predict(ball.at(z)), alive)
+        self._fooled[alive[found.done]] = True
+        self.highest[alive] = np.fmax(self.highest[alive], found.height)
+        return found
 
 
 def _along(ball: Ball, k: int) -> "NDArray[np.floating]":

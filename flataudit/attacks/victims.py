@@ -8,10 +8,22 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Victims", "margins", "wrong"]
+__all__ = ["Cases", "Judged", "Victims", "margins", "wrong"]
 
 _FLOOR = -1e6
 """Logarithms of probabilities below this count as this: of two infinities there is no difference."""
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What an attack makes of some answers, ``(k,)`` each."""
+
+    done: "NDArray[np.bool_]"
+    """It has succeeded, and needs no further one."""
+    height: "NDArray[np.float64]"
+    """How far it has come; higher is worse for the model."""
+    level: "NDArray[np.float64]"
+    """What has a slope in the input that leads there, up (or, for values, down)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +46,12 @@ class Victims:
         """Some of them, by a mask or by numbers."""
         return Victims(self.inputs[kept], self.labels[kept], self.places[kept], self.answers[kept])
 
+    def judged(self, answers: "NDArray[np.generic]", chosen: "NDArray[np.int64]") -> Judged:
+        """Of the chosen ones; done where wrong."""
+        labels = self.labels[chosen]
+        ahead = margins(answers, labels)
+        return Judged(wrong(answers, labels), ahead, ahead)
+
     def rivals(self) -> "NDArray[np.int64]":
         """The other classes of each example, the most probable first, ``(n, classes − 1)``.
 
@@ -44,6 +62,31 @@ class Victims:
         others = np.array(self.answers, copy=True)
         np.put_along_axis(others, self.labels[:, None], np.inf, axis=1)
         return np.argsort(-others, axis=1, kind="stable")[:, 1:]
+
+
+@dataclass(frozen=True, eq=False)
+class Cases:
+    """The same for a regression: there is no wrong answer, only one that is farther off."""
+
+    inputs: "NDArray[np.generic]"
+    targets: "NDArray[np.float64]"
+    """``(n,)`` values."""
+    places: "NDArray[np.int64]"
+    answers: "NDArray[np.float64]"
+    """``(n,)`` values for the inputs as they are."""
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def only(self, kept: "NDArray[np.bool_ | np.int64]") -> "Cases":
+        """Some of them, by a mask or by numbers."""
+        return Cases(self.inputs[kept], self.targets[kept], self.places[kept], self.answers[kept])
+
+    def judged(self, answers: "NDArray[np.generic]", chosen: "NDArray[np.int64]") -> Judged:
+        """Never done; the height is |answer − target|, infinite where the answer is not a number."""
+        values = answers.astype(np.float64)
+        error = np.abs(values - self.targets[chosen])
+        return Judged(np.zeros(len(values), dtype=bool), np.where(np.isnan(error), np.inf, error), values)
 
 
 def wrong(answers: "NDArray[np.generic]", labels: "NDArray[np.int64]") -> "NDArray[np.bool_]":

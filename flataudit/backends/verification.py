@@ -82,7 +82,9 @@ def _answers(model: Answers, inputs: "NDArray[np.generic]") -> "NDArray[np.float
     except ModelError:
         raise
     except Exception as error:
-        got = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
+        lines = str(error).strip().splitlines() or [""]
+        scripted = lines[0].startswith("The following operation failed in the TorchScript interpreter")
+        got = f"{type(error).__name__}: {lines[-1 if scripted else 0][:300]}"
         remedy = (
             f"check that it takes inputs of shape (n, {', '.join(map(str, inputs.shape[1:]))}) for any n, computing in "
             f"{model.dtype}: log it with two or more examples as input example, so that the batch size stays free; "

@@ -11,7 +11,7 @@ from flataudit.corruptions.effects import changes, edit_shares, effect
 from flataudit.corruptions.graded import Graded
 from flataudit.corruptions.image import IMAGE_CORRUPTIONS, IMAGE_DEFAULTS, Range
 from flataudit.corruptions.layouts import ImageLayout, Layout, Numbers, Order, Strings, Tokens, channel_order
-from flataudit.corruptions.scale import moments
+from flataudit.corruptions.scale import blocks, moments
 from flataudit.corruptions.series import SERIES_CORRUPTIONS, SERIES_DEFAULTS, Channels
 from flataudit.corruptions.table import TABLE_CORRUPTIONS, TABLE_DEFAULTS, Features
 from flataudit.corruptions.text import TEXT_CORRUPTIONS, TEXT_DEFAULTS
@@ -47,6 +47,7 @@ SEVERITIES = (1, 2, 3, 4, 5)
 EFFECTS = (0.1, 0.2, 0.3, 0.45, 0.6)
 """What `Suite.calibrated` makes severity 1 to 5 do: the root mean square change over the standard deviation."""
 _TRIED, _HALVINGS = 64, 10
+_CACHED_VALUES = 2**17
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +144,11 @@ class Suite:
         told = {"unit": "share of the characters", "tokenizer": type(tokenizer).__name__}
         return cls("text", told, Tokens(tokenizer), None, np.zeros(0))
 
+    @property
+    def constant(self) -> bool:
+        """Whether all numbers are equal (in every feature or channel), so that nothing has a scale."""
+        return self.spread.size > 0 and not self.spread.any()
+
     def unfit(self, kind: str) -> str | None:
         """Why a corruption has no meaning on this data set; None where it has.
 
@@ -212,8 +218,12 @@ class Suite:
         return graded.at((low + high) / 2)
 
     def _changed(self, inputs: "NDArray[np.generic]", kind: str, amount: float, draws: Draws) -> "NDArray[np.generic]":
-        changed = self._graded(kind).change(self.scale, self.layout.opened(inputs), draws, amount)
-        return self.layout.closed(changed, inputs)
+        """A few examples at a time, so that what is between stays in the processor's cache."""
+        change, parts = self._graded(kind).change, []
+        for block in blocks(inputs, _CACHED_VALUES):
+            some, own = inputs[block], replace(draws, indices=draws.indices[block])
+            parts.append(self.layout.closed(change(self.scale, self.layout.opened(some), own, amount), some))
+        return np.concatenate(parts) if len(parts) != 1 else parts[0]
 
     def _graded(self, kind: str) -> Graded[Any]:
         known = CORRUPTIONS[self.data_kind]

@@ -43,14 +43,15 @@ def edit_shares(clean: "NDArray[np.float64]", changed: "NDArray[np.float64]") ->
     """
     lengths, ends = (clean > 0).sum(axis=1), (changed > 0).sum(axis=1)
     steps = np.arange(changed.shape[1] + 1)
-    rows = [np.tile(steps, (len(clean), 1))]
-    for place in range(clean.shape[1]):
-        last = rows[-1]
+    last = np.tile(steps, (len(clean), 1))
+    distances = ends.copy()
+    for place in range(int(lengths.max(initial=0))):
         replaced = last[:, :-1] + (changed != clean[:, place : place + 1])
         best = np.concatenate([last[:, :1] + 1, np.minimum(replaced, last[:, 1:] + 1)], axis=1)
         # An insertion costs one a step: the running minimum of (cost − step) is the recurrence along the row.
-        rows.append(np.minimum.accumulate(best - steps, axis=1) + steps)
-    distances = np.stack(rows, axis=1)[np.arange(len(clean)), lengths, ends]
+        last = np.minimum.accumulate(best - steps, axis=1) + steps
+        done = lengths == place + 1
+        distances[done] = last[done, ends[done]]
     return np.asarray(distances / np.maximum(lengths, 1))
 
 

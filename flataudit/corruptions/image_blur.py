@@ -1,6 +1,8 @@
 """Corruptions of images that mix neighbouring pixels: lenses out of focus, movement, zoom."""
 
 import math
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,7 +10,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from flataudit.corruptions.draws import Draws
 from flataudit.corruptions.ranges import Range
-from flataudit.corruptions.sampling import interpolation
+from flataudit.corruptions.sampling import read
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,9 +27,14 @@ def blur(span: Range, images: "NDArray[np.float64]", draws: Draws, amount: float
     sigma = amount * images.shape[3]
     if sigma == 0:
         return images.copy()
-    for axis in (2, 3):
-        images = np.asarray(gaussian_filter1d(images, sigma, axis=axis, mode="nearest"))
-    return images
+    rows, columns = (_gaussian(size, sigma) for size in images.shape[2:])
+    return np.asarray(np.matmul(np.matmul(rows, images), columns.T))
+
+
+@lru_cache(maxsize=8)
+def _gaussian(size: int, sigma: float) -> "NDArray[np.float64]":
+    """What becomes of each single pixel, ``(size, size)``: a filter as wide as the image costs less as a matrix."""
+    return np.asarray(gaussian_filter1d(np.eye(size), sigma, axis=0, mode="nearest"))
 
 
 def defocus(span: Range, images: "NDArray[np.float64]", draws: Draws, amount: float) -> "NDArray[np.float64]":
@@ -43,21 +50,26 @@ def defocus(span: Range, images: "NDArray[np.float64]", draws: Draws, amount: fl
     edge = math.ceil(radius)
     padded = np.pad(images, ((0, 0), (0, 0), (reach, reach), (edge, edge)), mode="edge")
     sums = np.concatenate([np.zeros((*padded.shape[:3], 1)), np.cumsum(padded, axis=3)], axis=3)
-    total = np.zeros_like(images)
-    for row in range(-reach, reach + 1):
-        total += _run(sums[:, :, reach + row : reach + row + height], halves[abs(row)], edge, width)
-    return np.asarray(total / (2 * (halves[0] + 2 * sum(halves[1:]))))
+    total, spare = np.zeros_like(images), np.empty_like(images)
+    for row, half in enumerate(halves):
+        pair = sums[:, :, reach + row : reach + row + height]
+        if row > 0:
+            pair = pair + sums[:, :, reach - row : reach - row + height]
+        # The integral from half before to half after the centre of each pixel.
+        for place, sign in ((edge + 0.5 + half, 1.0), (edge + 0.5 - half, -1.0)):
+            whole = math.floor(place)
+            _add(total, pair[..., whole : whole + width], sign * (1 - place + whole), spare)
+            _add(total, pair[..., whole + 1 : whole + 1 + width], sign * (place - whole), spare)
+    total /= 2 * (halves[0] + 2 * sum(halves[1:]))
+    return total
 
 
-def _run(sums: "NDArray[np.float64]", half: float, edge: int, width: int) -> "NDArray[np.float64]":
-    """Integral from half before to half after the centre of each of ``width`` pixels, from cumulative sums."""
-
-    def at(place: float) -> "NDArray[np.float64]":
-        whole = math.floor(place)
-        share = place - whole
-        return (1 - share) * sums[..., whole : whole + width] + share * sums[..., whole + 1 : whole + 1 + width]
-
-    return at(edge + 0.5 + half) - at(edge + 0.5 - half)
+def _add(
+    total: "NDArray[np.float64]", images: "NDArray[np.float64]", weight: float, spare: "NDArray[np.float64]"
+) -> None:
+    """``total += weight * images`` without new memory, which would leave the processor's cache."""
+    np.multiply(images, weight, out=spare)
+    total += spare
 
 
 def motion(span: Range, images: "NDArray[np.float64]", draws: Draws, amount: float) -> "NDArray[np.float64]":
@@ -71,7 +83,8 @@ def motion(span: Range, images: "NDArray[np.float64]", draws: Draws, amount: flo
     return changed
 
 
-def _line(length: float, angle: float) -> dict[tuple[int, int], float]:
+@lru_cache(maxsize=2 * _DIRECTIONS)
+def _line(length: float, angle: float) -> Mapping[tuple[int, int], float]:
     """Weights of the steps (down, right) along a centred line, each point shared among its four pixels."""
     points = 2 * math.ceil(length) + 1
     weights: dict[tuple[int, int], float] = {}
@@ -86,14 +99,14 @@ def _line(length: float, angle: float) -> dict[tuple[int, int], float]:
     return weights
 
 
-def _filtered(images: "NDArray[np.float64]", weights: dict[tuple[int, int], float]) -> "NDArray[np.float64]":
+def _filtered(images: "NDArray[np.float64]", weights: Mapping[tuple[int, int], float]) -> "NDArray[np.float64]":
     height, width = images.shape[2:]
     edge = max(max(abs(down), abs(right)) for down, right in weights)
     padded = np.pad(images, ((0, 0), (0, 0), (edge, edge), (edge, edge)), mode="edge")
-    total = np.zeros_like(images)
+    total, spare = np.zeros_like(images), np.empty_like(images)
     for (down, right), weight in weights.items():
         row, column = edge + down, edge + right
-        total += weight * padded[:, :, row : row + height, column : column + width]
+        _add(total, padded[:, :, row : row + height, column : column + width], weight, spare)
     return total
 
 
@@ -103,9 +116,8 @@ def zoom(span: Range, images: "NDArray[np.float64]", draws: Draws, amount: float
     steps = min(_MOST_ZOOMS, 1 + math.ceil(amount * max(height, width) / 2))
     total = np.zeros_like(images)
     for factor in 1 + amount * np.arange(steps) / max(1, steps - 1):
-        rows, columns = (
-            interpolation((size - 1) / 2 + (np.arange(size) - (size - 1) / 2) / factor, size)
-            for size in (height, width)
-        )
-        total += np.matmul(np.matmul(rows, images), columns.T)
+        zoomed = images
+        for axis, size in ((2, height), (3, width)):
+            zoomed = read(zoomed, (size - 1) / 2 + (np.arange(size) - (size - 1) / 2) / factor, axis)
+        total += zoomed
     return np.asarray(total / steps)

@@ -14,14 +14,19 @@ _BLOCK_VALUES = 2**21
 """Numbers in a block: 16 MB in float64."""
 
 
-def blocks(inputs: "NDArray[np.generic]") -> Iterator[slice]:
-    """Consecutive examples, a bounded number of values at a time.
+def blocks(inputs: "NDArray[np.generic]", most: int | None = None) -> Iterator[slice]:
+    """Consecutive examples, a bounded number of values (of texts: characters of the longest) at a time.
+
+    Args:
+        inputs: examples ``(n, …)``.
+        most: values in a block; None: 16 MB of them in float64.
 
     >>> [(part.start, part.stop) for part in blocks(np.zeros((5, 2**20)))]
     [(0, 2), (2, 4), (4, 5)]
     """
     n = len(inputs)
-    size = max(1, _BLOCK_VALUES // max(1, inputs.size // n))
+    values = inputs.dtype.itemsize // 4 if inputs.dtype.kind == "U" else 1
+    size = max(1, (most or _BLOCK_VALUES) // max(1, values * inputs.size // n))
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 

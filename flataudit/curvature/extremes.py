@@ -5,6 +5,9 @@ one-sided: a Ritz value never exceeds λ_max and never undercuts λ_min. The oth
 (van Dorsselaer, Hochstenbach & van der Vorst 2000): the basis vector q_{k+1} = p_k(A) q_1 has length one, so that its
 part along the top eigenvector, γ p_k(λ_max), is at most one, where γ is that of the start. A uniform direction in n
 dimensions has |γ| < δ(n) with a probability that is known; if it does not, λ_max is at most where p_k reaches 1/δ.
+A start along d + u with u such a direction and d any fixed vector, such as the gradient, keeps that: a symmetric
+unimodal variable is nowhere more often within δ of a point than of its centre (Anderson 1955), so that |γ| is below
+δ(n) / ‖d + u‖ no more often, whatever d is.
 That one event covers every k, so that a run may look at its own bound after each step and stop when it is close
 enough. It replaces the bound of Kuczyński & Woźniakowski (1992), which holds for the worst of all spectra, at one k
 that must not depend on the run: after 8 steps on a network it allows 30 % where this allows 1 %.
@@ -26,7 +29,7 @@ End = Literal["largest", "smallest"]
 Proof = Literal["interval", "residual"]
 FAILURE = 0.025
 """Chance that an end of the spectrum lies beyond its reach; both together 5 %."""
-_HALVINGS = 40
+_HALVINGS = 20
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,10 @@ class Extremes:
 
 
 def reach(found: Tridiagonal, dimension: int, *, failure: float = FAILURE) -> float:
-    """λ_max is at most this, with probability 1 − ``failure`` over starts uniform on the sphere of ``dimension``.
+    """λ_max is at most this, with probability 1 − ``failure`` over directions uniform on the sphere of ``dimension``.
 
-    Where p_k, of leading coefficient 1 / (β_1 … β_k) and with the Ritz values as roots, reaches 1/δ, δ² being the
-    ``failure`` quantile of a Beta(1/2, (n − 1)/2) variable.
+    Where p_k, of leading coefficient 1 / (β_1 … β_k) and with the Ritz values as roots, reaches ‖d + u‖ / δ, δ² being
+    the ``failure`` quantile of a Beta(1/2, (n − 1)/2) variable.
 
     >>> import torch
     >>> reach(Tridiagonal(torch.tensor([1.0]), torch.tensor([1e-3]), False, 0.0), 1000) < 2.1
@@ -117,7 +120,8 @@ def extreme_eigenvalues(
     """λ_max and λ_min of the run's operator; one product a step, at least one.
 
     Args:
-        run: from a start that is uniform on the sphere: one with a direction to it voids the reach.
+        run: from a start that is uniform on the sphere, or the sum of such a one and a fixed vector, with its stretch
+            (`flataudit.curvature.lanczos`): any other voids the reach.
         relative_error: λ_max has converged when it reaches no farther than this share of itself.
         smallest_error: λ_min has converged when it reaches no farther than this share of the largest |θ|
             (``relative_error`` of it, where λ_min is the larger of the two in magnitude).
@@ -162,7 +166,7 @@ def _within(found: Tridiagonal, dimension: int, slack: float, failure: float = F
     """Whether λ_max reaches no farther beyond its Ritz value."""
     if found.exhausted:
         return slack >= found.rounding
-    target = -0.5 * math.log(float(betaincinv(0.5, (dimension - 1) / 2, failure)))
+    target = math.log(found.stretch) - 0.5 * math.log(float(betaincinv(0.5, (dimension - 1) / 2, failure)))
     return _log_polynomial(float(found.ritz[0][-1]) + slack, found) >= target
 
 

@@ -8,10 +8,9 @@ which saves some two fifths of each product with one vector.
 import torch
 from torch import Tensor
 
+from flataudit.curvature.conditions import depends, finite
 from flataudit.curvature.memory import free_bytes
-from flataudit.curvature.objective import depends
 from flataudit.curvature.surface import Surface
-from flataudit.errors import ModelError
 
 __all__ = ["Hessian"]
 
@@ -29,6 +28,14 @@ class Hessian:
         self._gradients: list[tuple[float, int, Tensor]] | None = None
         self._leaf = surface.origin.detach().requires_grad_()
 
+    def slope(self) -> Tensor:
+        """∇L ``(parameters,)``: where graphs are kept, it comes with them. It must not be written to.
+
+        Raises:
+            ModelError: it is not finite.
+        """
+        return self._built() if self._gradients is None and self._fits() else self.surface.slope_here()[1]
+
     def __call__(self, directions: Tensor) -> Tensor:
         """H v for each row v of ``directions`` ``(k, parameters)``, in the same shape; counts k products.
 
@@ -36,34 +43,44 @@ class Hessian:
             ModelError: one is not finite.
         """
         if self._gradients is None:
-            needed = _GRAPHS * self.surface.example_bytes * len(self.surface.data)
-            if needed > min(_MOST_BYTES, free_bytes(directions.device)):
+            if not self._fits():
                 return self.surface.products(self.surface.origin, directions)
-            self._gradients = self._built()
+            self._built()
+        assert self._gradients is not None
         total = torch.zeros_like(directions)
         for weight, size, gradient in self._gradients:
             self.surface.model.meter.matvecs += size * len(directions)
             if gradient.requires_grad:
                 total += weight * torch.stack([self._through(gradient, direction) for direction in directions])
-        if not bool(total.norm().isfinite()):
-            got = str(total.norm().item())
-            raise ModelError(
-                "a finite Hessian-vector product", got=got, remedy="the model overflows: try dtype float64"
-            )
+        finite(float(total.norm()), "Hessian-vector product")
         return total
 
     def _through(self, gradient: Tensor, direction: Tensor) -> Tensor:
         (found,) = torch.autograd.grad(gradient, self._leaf, direction, retain_graph=True, materialize_grads=True)
         return found
 
-    def _built(self) -> list[tuple[float, int, Tensor]]:
-        """Weight, size and gradient, with its graph, of each batch."""
+    def _fits(self) -> bool:
+        needed = _GRAPHS * self.surface.example_bytes * len(self.surface.data)
+        return needed <= min(_MOST_BYTES, free_bytes(self._leaf.device))
+
+    def _built(self) -> Tensor:
+        """Build the graph of each batch's gradient; ∇L comes with them, and is booked as if it were alone."""
         meter = self.surface.model.meter
         self.surface.before_products()
-        forward, built = meter.forward, []
-        for batch in self.surface.batches(twice=True):
-            (gradient,) = torch.autograd.grad(depends(batch.loss(self._leaf)), self._leaf, create_graph=True)
+        forward, total, slope, built = meter.forward, 0.0, torch.zeros_like(self.surface.origin), []
+        for batch in self.surface.batches():
+            loss = depends(batch.loss(self._leaf))
+            (gradient,) = torch.autograd.grad(loss, self._leaf, create_graph=True)
             built.append((batch.weight, batch.size, gradient))
+            total += batch.weight * loss.item()
+            slope += batch.weight * gradient.detach()
         # A product is counted as one whole: the passes of its graph are a part of the first.
-        meter.forward = forward
-        return built
+        meter.forward, self._gradients = forward, built
+        finite(float(slope.norm()), "gradient")
+
+        def booked() -> tuple[float, Tensor]:
+            meter.forward += len(self.surface.data)
+            meter.backward += len(self.surface.data)
+            return finite(total, "loss"), slope
+
+        return self.surface.slope_here(booked)[1]

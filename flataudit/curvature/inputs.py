@@ -19,7 +19,14 @@ from flataudit.errors import ModelError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["JacobianNorms", "has_input_gradients", "jacobian_norms", "loss_gradient_norms", "passes_of_jacobian"]
+__all__ = [
+    "JacobianNorms",
+    "has_input_gradients",
+    "jacobian_norms",
+    "loss_gradient_norms",
+    "passes_of_jacobian",
+    "why_no_input_gradients",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +44,23 @@ class JacobianNorms:
 
 def has_input_gradients(model: Differentiable, data: AuditData) -> bool:
     """Whether the model's inputs are real numbers; whole numbers (tokens) have no gradient."""
-    return model.tensors(data.inputs[:1], None)[0].is_floating_point()
+    return why_no_input_gradients(model, data) is None
+
+
+def why_no_input_gradients(model: Differentiable, data: AuditData) -> str | None:
+    """What keeps the outputs from having a gradient in the inputs; None: they have one.
+
+    A model may say so itself (``no_input_gradients_because``), where what it takes was made of the inputs outside the
+    graph: by the encoders of a pipeline.
+    """
+    because: str | None = getattr(model, "no_input_gradients_because", None)
+    if because is not None:
+        return because
+    if data.movable is not None and not any(data.movable):
+        return "no input is a number that could move"
+    if not model.tensors(data.inputs[:1], None)[0].is_floating_point():
+        return "the inputs are whole numbers (tokens), which have no gradient"
+    return None
 
 
 def loss_gradient_norms(model: Differentiable, data: AuditData) -> "NDArray[np.float64]":
@@ -45,15 +68,16 @@ def loss_gradient_norms(model: Differentiable, data: AuditData) -> "NDArray[np.f
 
     ℓᵢ = n Σ_t w ℓ / Σ w, the sum over the example's terms (its tokens, or itself alone) by their weight in the loss,
     and Σ w over all examples: the mean of the ℓᵢ is the loss. Without weights ℓᵢ is the plain loss of the example.
+    Of inputs that name their fields, only the numbers count: categories cannot be moved.
 
     Raises:
         ModelError: no example counts in the loss, or a gradient is not finite.
     """
-    found, total = [], 0.0
+    found, total, movable = [], 0.0, _movable(data)
     for x, y in _leaves(model, data):
         assert y is not None
         terms = model.loss_function.terms(model.raw_outputs(model.parameters, x), y)
-        found.append(_gradient(model, terms.sum(), x).flatten(1).norm(dim=1).double().cpu().numpy())
+        found.append(_gradient(model, terms.sum(), x).flatten(1)[:, movable].norm(dim=1).double().cpu().numpy())
         total += float(model.loss_function.weights(y).sum())
     if total <= 0:
         raise ModelError("an example that counts", got="targets that are all ignored", remedy="check ignore_index")
@@ -70,7 +94,7 @@ def passes_of_jacobian(model: Differentiable, data: AuditData, *, exact_columns:
 def jacobian_norms(
     model: Differentiable, data: AuditData, seed: int, *, exact_columns: int, probes: int
 ) -> JacobianNorms:
-    """‖∂f/∂x‖²_F of the raw outputs f of each example, ``(n,)``.
+    """‖∂f/∂x‖²_F of the raw outputs f of each example, ``(n,)``, in those of its inputs that are numbers.
 
     With at most ``exact_columns`` outputs Σ_c ‖∇ₓ f_c‖², a backward pass each. Beyond that the mean of ‖∇ₓ ⟨ε, f⟩‖²
     over ``probes`` sign vectors ε of each example's own, a backward pass each: E ‖Jᵀε‖² = ‖J‖²_F.
@@ -78,7 +102,7 @@ def jacobian_norms(
     Raises:
         ModelError: a derivative is not finite.
     """
-    found, power, columns = [], 0.0, 0
+    found, power, columns, movable = [], 0.0, 0, _movable(data)
     for start, (x, _) in zip(range(0, len(data), model.batch_size), _leaves(model, data), strict=True):
         outputs = model.raw_outputs(model.parameters, x).reshape(len(x), -1)
         columns = outputs.shape[1]
@@ -86,7 +110,8 @@ def jacobian_norms(
         directions = _units(outputs) if exact else _random_signs(outputs, probes, seed, start)
         squares = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         for direction in directions:
-            squares += _gradient(model, (outputs * direction).sum(), x).flatten(1).double().square().sum(dim=1)
+            slopes = _gradient(model, (outputs * direction).sum(), x).flatten(1)[:, movable]
+            squares += slopes.double().square().sum(dim=1)
         found.append((squares if exact else squares / probes).cpu().numpy())
         power += float(outputs.detach().double().square().sum())
     values = _finite(np.concatenate(found), "gradient of the outputs in the inputs")
@@ -98,6 +123,11 @@ def _leaves(model: Differentiable, data: AuditData) -> Iterator[tuple[Tensor, Te
     for inputs, targets in data.batches(model.batch_size):
         x, y = model.tensors(inputs, targets)
         yield x.detach().requires_grad_(), y
+
+
+def _movable(data: AuditData) -> list[int] | slice:
+    """Places of the values of an example that may be moved; all of them without a copy."""
+    return slice(None) if data.movable is None else [place for place, moves in enumerate(data.movable) if moves]
 
 
 def _gradient(model: Differentiable, value: Tensor, x: Tensor) -> Tensor:

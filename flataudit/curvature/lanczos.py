@@ -7,7 +7,7 @@ What the ends of the spectrum are, as far as a run tells, is in `flataudit.curva
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -42,6 +42,8 @@ class Tridiagonal:
     """The Krylov space is whole: β_k is rounding."""
     precision: float
     """Rounding of the products, as a share of the largest eigenvalue in magnitude."""
+    stretch: float = 1.0
+    """‖d + u‖ of a start along d + u, where u is uniform on the unit sphere and d depends on no random number."""
 
     def __len__(self) -> int:
         return len(self.diagonal)
@@ -50,7 +52,7 @@ class Tridiagonal:
         """What was known after so many steps; itself if it has no more."""
         if steps >= len(self):
             return self
-        return Tridiagonal(self.diagonal[:steps], self.off_diagonal[:steps], False, self.precision)
+        return replace(self, diagonal=self.diagonal[:steps], off_diagonal=self.off_diagonal[:steps], exhausted=False)
 
     @cached_property
     def ritz(self) -> tuple[Tensor, Tensor]:
@@ -81,10 +83,11 @@ class LanczosRun:
     Args:
         starts: ``(k, n)``, one a run; only their directions count.
         locked: orthonormal rows ``(d, n)``, d < n: the runs are of P A P, where P projects these away.
+        stretch: of starts that are not uniform on the sphere, as in `Tridiagonal`.
     """
 
-    def __init__(self, starts: Tensor, *, locked: Tensor | None = None) -> None:
-        self._locked = locked
+    def __init__(self, starts: Tensor, *, locked: Tensor | None = None, stretch: float = 1.0) -> None:
+        self._locked, self._stretch = locked, stretch
         self._blocks: list[Tensor] = []
         self._diagonal: list[Tensor] = []
         self._off_diagonal: list[Tensor] = []
@@ -111,7 +114,7 @@ class LanczosRun:
         end = self._ends[row]
         count = min(steps, self.steps if end is None else end)
         diagonal, off = (torch.stack([part[row] for part in of[:count]]) for of in (self._diagonal, self._off_diagonal))
-        return Tridiagonal(diagonal, off, count == end, self._precision)
+        return Tridiagonal(diagonal, off, count == end, self._precision, self._stretch)
 
     def combined(self, coefficients: Tensor, row: int = 0) -> Tensor:
         """Σ_j c_j q_j for each column c of ``(steps, d)``: vectors ``(d, n)`` of a row's Krylov space."""
@@ -175,14 +178,24 @@ class SharedRun:
         """That others had computed before."""
 
     @classmethod
-    def of(cls, surface: Surface, seed: int) -> "SharedRun":
-        """The run from the seed's first vector, one for all probes of this surface; uniform on the sphere."""
+    def of(cls, surface: Surface, seed: int, *, along_gradient: bool = False) -> "SharedRun":
+        """The run from the seed's first vector, one for all probes of this surface.
+
+        Args:
+            surface: the loss.
+            seed: of the start, which is uniform on the sphere.
+            along_gradient: a run of its own from u + ∇L / ‖∇L‖, u being that start. The gradient of a trained network
+                lies mostly along its outliers (Gur-Ari et al. 2018): λ_max is near after three products instead of
+                five. What is certain by u stays so (`flataudit.curvature.extremes`), and takes a product more.
+        """
+        products = Hessian(surface)
 
         def begin() -> LanczosRun:
-            return LanczosRun(normals(surface.origin, generator(seed, "lanczos"))[None])
+            drawn = normals(surface.origin, generator(seed, "lanczos"))
+            return _toward(products.slope(), drawn / drawn.norm()) if along_gradient else LanczosRun(drawn[None])
 
-        run = surface.remember(("lanczos", seed), begin)
-        return cls(run, Hessian(surface), meter=surface.model.meter, step_price=2.0 * len(surface.data))
+        run = surface.remember(("lanczos", seed, along_gradient), begin)
+        return cls(run, products, meter=surface.model.meter, step_price=2.0 * len(surface.data))
 
     def to(self, steps: int) -> Tridiagonal:
         """T of the first steps, computed or found."""
@@ -192,6 +205,15 @@ class SharedRun:
         self.run.extend(self.products, steps)
         self.steps = max(self.steps, min(steps, self.run.steps))
         return self.run.tridiagonal(steps)
+
+
+def _toward(slope: Tensor, uniform: Tensor) -> LanczosRun:
+    """From their sum; from the uniform direction alone where there is no slope, or two parameters at most."""
+    length = float(slope.norm())
+    if length == 0 or len(slope) < 3:
+        return LanczosRun(uniform[None])
+    start = uniform + slope / length
+    return LanczosRun(start[None], stretch=float(start.norm()))
 
 
 def basis_bytes(like: Tensor, steps: int) -> int:

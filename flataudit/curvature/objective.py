@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from flataudit.contracts import AuditData, Differentiable
+from flataudit.curvature.conditions import depends, finite
 from flataudit.curvature.memory import free_bytes, graph_bytes
 from flataudit.curvature.subsets import chosen
 from flataudit.errors import ModelError
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from numpy import generic
     from numpy.typing import NDArray
 
-__all__ = ["Batch", "Objective", "Stratum", "depends"]
+__all__ = ["Batch", "Objective", "Stratum"]
 
 STRATUM = 256
 """Examples of a stratum at most: enough to keep a processor busy, few enough to make many."""
@@ -258,7 +259,7 @@ class Objective:
             ModelError: it is not finite.
         """
         with torch.no_grad():
-            return _finite(sum(batch.weight * batch.loss(vector).item() for batch in self.batches()), "loss")
+            return finite(sum(batch.weight * batch.loss(vector).item() for batch in self.batches()), "loss")
 
     def gradient(self, vector: Tensor) -> tuple[float, Tensor]:
         """L and ∇L ``(parameters,)``; one forward and one backward pass.
@@ -271,8 +272,8 @@ class Objective:
             part, slope = batch.gradient(vector)
             loss += batch.weight * part
             gradient += batch.weight * slope
-        _finite(gradient.norm().item(), "gradient")
-        return _finite(loss, "loss"), gradient
+        finite(gradient.norm().item(), "gradient")
+        return finite(loss, "loss"), gradient
 
     def products(self, vector: Tensor, directions: Tensor) -> Tensor:
         """H v over all examples for each row v of ``directions`` ``(k, parameters)``, in the same shape.
@@ -283,7 +284,7 @@ class Objective:
         total = torch.zeros_like(directions)
         for batch in self.batches(twice=True):
             total += batch.weight * batch.products(vector, directions)
-        _finite(total.norm().item(), "Hessian-vector product")
+        finite(total.norm().item(), "Hessian-vector product")
         return total
 
     def product(self, vector: Tensor, direction: Tensor) -> Tensor:
@@ -306,24 +307,3 @@ def _together(gradient: Tensor, leaf: Tensor, directions: Tensor) -> Tensor | No
         except (RuntimeError, UserWarning):
             return None
     return found
-
-
-def depends(loss: Tensor) -> Tensor:
-    """The same loss or outputs.
-
-    Raises:
-        ModelError: no parameter has a part in them.
-    """
-    if not loss.requires_grad:
-        raise ModelError(
-            "outputs that depend on the parameters",
-            got="outputs that do not",
-            remedy="the path from parameters to outputs is constant or not differentiable (argmax, rounding, detach)",
-        )
-    return loss
-
-
-def _finite(value: float, what: str) -> float:
-    if not math.isfinite(value):
-        raise ModelError(f"a finite {what}", got=str(value), remedy="the model overflows: try dtype float64")
-    return value

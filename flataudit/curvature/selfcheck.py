@@ -1,18 +1,20 @@
-"""Whether a model's second derivatives are what its loss says: one Hessian product against a second difference.
+"""Whether a model's second derivatives are what its loss says: one Hessian product against differences.
 
 Automatic differentiation is exact where every operation's derivative is. A few are silently wrong the second time
-(`torch._weight_norm` was), and a candidate may bring operations of its own. So the curvature vᵀHv along one random
-direction is compared, in float64 and on a few examples, with (L(θ + hv) + L(θ − hv) − 2L(θ)) / h². A network with
-kinks has none within a step that is short enough; where the differences of two steps disagree, a kink or rounding is
-between them and another pair is tried. What cannot be decided is said to be unchecked, never to be right.
+(`torch._weight_norm` was), and a candidate may bring operations of its own. So, in float64 and on a few examples, along
+one random direction v, the loss is compared with the gradient, (L(θ + hv) − L(θ − hv)) / 2h with ⟨∇L, v⟩, and the
+gradient with the product, (∇L(θ + hv) − ∇L(θ − hv)) / 2h with Hv: a whole vector, so that an error in a small part of
+the network is seen in the rows of its own parameters. A network with kinks seldom has one within so short a step;
+where a difference does not agree, another step is tried. A model is refused where two steps agree with each other and
+not with the product. What cannot be decided is said to be unchecked, never to be right.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import escape
 
 import torch
+from torch import Tensor
 
 from flataudit.contracts import AuditData, Differentiable
 from flataudit.curvature.objective import Objective
@@ -23,19 +25,15 @@ __all__ = ["SelfCheck", "self_check"]
 
 EXAMPLES = 16
 """At most, and no more than a 64th of the data, or two: the check must not become the audit."""
-STEPS = (5e-5, 2.5e-5, 1e-5, 1e-4, 3e-4, 1e-3, 2e-3)
-"""Lengths of a step in units of ‖θ‖; each is compared with the one before: short ones first, which few kinks are
-within, and longer ones for a curvature that rounding hides."""
-DIRECTIONS = 3
-"""Random directions: an error in a small part of the network is a small part of any one curvature."""
+STEPS = (1e-6, 2e-7, 1e-5, 1e-4, 1e-3)
+"""Lengths of a step in units of ‖θ‖: short ones first, which few kinks are within, and longer ones for a curvature that
+rounding hides."""
 _LARGE = 2**20
-"""In larger networks one direction moves a random sample of the tensors, all of the small ones among them, and about
+"""In larger networks the direction moves a random sample of the tensors, all of the small ones among them, and about
 this many numbers: the check must not take more memory than what it checks."""
 _SMALL = 2**13
-AGREEMENT = 1e-3
-"""Two differences that are as close as this share are taken for the curvature."""
 TOLERANCE = 4e-3
-"""A product that is farther from it is wrong."""
+"""Share by which a derivative may differ from a difference, and two differences from each other."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class SelfCheck:
     product: float
     """vᵀHv by automatic differentiation, v of unit length."""
     difference: float | None
-    """The same by differences of the loss; None: no two steps agreed."""
+    """The same by differences of the gradient; None: none could be trusted."""
     told: str
     """What came of it, in words."""
 
@@ -71,13 +69,11 @@ def self_check(model: Differentiable, data: AuditData, names: Sequence[str] | No
         known = tuple(names or exact.parameters)
         moved = _moved(exact, known)
         objective = Objective(exact, few, parameters=[escape(name) for name in moved])
-        found = _checked(objective, DIRECTIONS if moved == known else 1)
+        return _checked(objective)
     except ModelError:
         raise
     except (RuntimeError, NotImplementedError) as error:
         return SelfCheck(0.0, None, f"unchecked: {str(error).splitlines()[0][:120]}")
-    decided = [one for one in found if one.difference is not None]
-    return decided[0] if decided else found[0]
 
 
 def _moved(model: Differentiable, names: Sequence[str]) -> tuple[str, ...]:
@@ -94,40 +90,81 @@ def _moved(model: Differentiable, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in names if name in chosen)
 
 
-def _checked(objective: Objective, count: int) -> list[SelfCheck]:
-    drawn = [normals(objective.origin, generator(index, "self-check")) for index in range(count)]
-    directions = torch.stack([one / one.norm() for one in drawn])
-    loss, found = objective.loss(objective.origin), []
-    for direction, produced in zip(directions, objective.products(objective.origin, directions), strict=True):
-        product = float(torch.dot(direction, produced))
-        difference = _difference(objective, direction, loss)
-        if difference is None:
-            found.append(SelfCheck(product, None, "unchecked: kinks or rounding at every step"))
-            continue
-        if abs(product - difference) > TOLERANCE * max(abs(difference), abs(product)) + 1e-6 * float(produced.norm()):
-            raise ModelError(
-                f"second derivatives that agree with the loss ({difference:.4g} along a direction)",
-                got=f"{product:.4g}",
-                remedy="an operation of this model has a wrong second derivative: write it with plain ones",
-            )
-        found.append(SelfCheck(product, difference, "agrees"))
-    return found
+@dataclass(frozen=True, eq=False)
+class _Difference:
+    """What the loss says along v, from two places beside θ."""
+
+    slope: float
+    """(L₊ − L₋) / 2h."""
+    gradient: float
+    """⟨∇L₊ + ∇L₋, v⟩ / 2, which is to be the same."""
+    product: Tensor
+    """(∇L₊ − ∇L₋) / 2h ``(parameters,)``, which is to be Hv."""
+    rounding: float
+    """Of the slope."""
 
 
-def _difference(objective: Objective, direction: torch.Tensor, loss: float) -> float | None:
-    """The second difference that agrees with that of the step before; None: no two agree."""
-    typical = max(float(objective.origin.norm()), 1e-3)
-    before = math.inf
+def _checked(objective: Objective) -> SelfCheck:
+    direction = normals(objective.origin, generator(0, "self-check"))
+    direction /= direction.norm()
+    product = objective.product(objective.origin, direction)
+    curvature = float(direction @ product)
+    before: _Difference | None = None
     for share in STEPS:
-        step = share * typical
-        found = _second_difference(objective, direction, step, loss)
-        rounding = 8 * torch.finfo(torch.float64).eps * max(1.0, abs(loss)) / step**2
-        if abs(found - before) <= AGREEMENT * abs(found) and rounding <= AGREEMENT * abs(found):
-            return found
+        found = _difference(objective, direction, share * max(float(objective.origin.norm()), 1e-3))
+        if _slopes_agree(found) and _agree(objective, found.product, product):
+            return SelfCheck(curvature, float(direction @ found.product), "agrees")
+        if before is not None and _alike(objective, before, found):
+            _refuse(found, direction, curvature)
         before = found
-    return None
+    return SelfCheck(curvature, None, "unchecked: kinks or rounding at every step")
 
 
-def _second_difference(objective: Objective, direction: torch.Tensor, step: float, loss: float) -> float:
-    ahead, behind = (objective.loss(objective.origin + sign * step * direction) for sign in (1, -1))
-    return (ahead + behind - 2 * loss) / step**2
+def _difference(objective: Objective, direction: Tensor, step: float) -> _Difference:
+    (ahead, up), (behind, down) = (objective.gradient(objective.origin + sign * step * direction) for sign in (1, -1))
+    rounding = 8 * torch.finfo(torch.float64).eps * max(1.0, abs(ahead)) / step
+    return _Difference(
+        (ahead - behind) / (2 * step), float((up + down) @ direction) / 2, (up - down) / (2 * step), rounding
+    )
+
+
+def _slopes_agree(found: _Difference) -> bool:
+    size = max(abs(found.slope), abs(found.gradient))
+    return abs(found.slope - found.gradient) <= TOLERANCE * size + found.rounding
+
+
+def _agree(objective: Objective, one: Tensor, other: Tensor) -> bool:
+    """Whether two vectors are the same but for a small share of each parameter's own part."""
+    apart, first, second = (_norms(objective, rows) for rows in (one - other, one, other))
+    return bool((apart <= TOLERANCE * first.maximum(second) + 1e-6 * second.norm()).all())
+
+
+def _norms(objective: Objective, vector: Tensor) -> Tensor:
+    return objective.sums(vector.square()[None])[0].sqrt()
+
+
+def _alike(objective: Objective, one: _Difference, other: _Difference) -> bool:
+    """Whether two steps say the same, so that neither kinks nor rounding have a part in it.
+
+    A loss that does not move at all (rounded weights, whose gradient is another function's) says nothing.
+    """
+    size, rounding = max(abs(one.slope), abs(other.slope)), max(one.rounding, other.rounding)
+    if size <= rounding and not _slopes_agree(other):
+        return False
+    return abs(one.slope - other.slope) <= TOLERANCE * size + rounding and _agree(objective, one.product, other.product)
+
+
+def _refuse(found: _Difference, direction: Tensor, curvature: float) -> None:
+    remedy = "an operation of this model has a wrong {} derivative: write it with plain ones"
+    if not _slopes_agree(found):
+        raise ModelError(
+            f"derivatives that agree with the loss ({found.slope:.4g} along a direction)",
+            got=f"{found.gradient:.4g}",
+            remedy=remedy.format("first"),
+        )
+    difference = float(direction @ found.product)
+    raise ModelError(
+        f"second derivatives that agree with the loss ({difference:.4g} along a direction)",
+        got=f"{curvature:.4g}",
+        remedy=remedy.format("second"),
+    )

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from flataudit.curvature.conditions import depends
 from flataudit.curvature.ghost import Layout, layouts, norms_of
-from flataudit.curvature.objective import Batch, depends
+from flataudit.curvature.objective import Batch
 from flataudit.curvature.randomness import generator, signs
 from flataudit.curvature.recording import Recorder, Use
 from flataudit.curvature.surface import Surface
@@ -65,16 +66,17 @@ class Pass:
 
     def back(self, cotangent: Tensor, uses: Sequence[Use] | None = None) -> list[Tensor]:
         """Gradients of ⟨cotangent, outputs⟩ at the output of each use; one backward pass, without weight gradients."""
-        watched = self.uses if uses is None else uses
+        return self.slopes(self.outputs, self.uses if uses is None else uses, cotangent)
+
+    def slopes(
+        self, of: Tensor, uses: Sequence[Use], cotangent: Tensor | None = None, *, twice: bool = False
+    ) -> list[Tensor]:
+        """Gradients of anything that this pass has led to; with ``twice`` they have a graph of their own."""
         self._meter.backward += self.size
+        edges = [use.edge for use in uses]
         return list(
             torch.autograd.grad(
-                self.outputs,
-                [use.edge for use in watched],
-                cotangent,
-                retain_graph=True,
-                allow_unused=True,
-                materialize_grads=True,
+                of, edges, cotangent, retain_graph=True, create_graph=twice, allow_unused=True, materialize_grads=True
             )
         )
 

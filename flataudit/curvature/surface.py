@@ -70,9 +70,13 @@ class Surface(Objective):
         """L at the model's own parameters."""
         return self.slope_here()[0]
 
-    def slope_here(self) -> tuple[float, Tensor]:
-        """L and ∇L at the model's own parameters; the gradient must not be written to."""
-        return self.remember("gradient", lambda: self.gradient(self.origin))
+    def slope_here(self, compute: Callable[[], tuple[float, Tensor]] | None = None) -> tuple[float, Tensor]:
+        """L and ∇L at the model's own parameters; the gradient must not be written to.
+
+        Args:
+            compute: a way to them for one who needs what it leaves behind.
+        """
+        return self.remember("gradient", compute or (lambda: self.gradient(self.origin)))
 
 
 def _spent(meter: Meter) -> float:

@@ -13,7 +13,8 @@ from torch import Tensor
 from flataudit.contracts import Budget
 from flataudit.curvature.gauss_newton import GaussNewton, gauss_newton
 from flataudit.curvature.hutchinson import Quadratic, TraceEstimate, combined, estimate_trace
-from flataudit.curvature.structure import structure
+from flataudit.curvature.preactivations import curved_layers, residual_trace
+from flataudit.curvature.structure import Structure, structure
 from flataudit.curvature.surface import Surface
 
 __all__ = ["HessianTraces", "hessian_trace", "weighted_trace"]
@@ -55,12 +56,9 @@ def _measured(
     part = known.trace if known.weighted is None else known.weighted
     if found.affine:
         return HessianTraces(part, known, f"Tr(H) = Tr(G), piecewise affine; {known.method}")
-    # Where the outputs are affine in a parameter, H − G has no diagonal: moving it would add noise alone.
-    bent = surface.flat({n: torch.full_like(p, n in found.bent) for n, p in surface.parts(surface.origin).items()})
-    form = Quadratic(residual=True, scale=bent if scale is None else bent * scale, offset=part.estimate)
     left = budget.model_copy(update={"passes": max(budget.passes - known.passes / 2 - 0.5, 1e-9)})
     aim = relative_error if known.exact else share
-    rest = estimate_trace(surface, seed, relative_error=aim, budget=left, quadratic=form)
+    rest = _rest(surface, seed, found, aim, left, part.estimate, scale)
     if rest is None:
         return None
     if rest.standard_error is None:
@@ -68,6 +66,35 @@ def _measured(
         rest = replace(rest, standard_error=torch.finfo(surface.origin.dtype).eps * abs(part.estimate))
     total = combined(part, rest)
     return HessianTraces(total, known, f"Tr(G) + random vectors on H − G ({found.curved}); {known.method}")
+
+
+def _rest(
+    surface: Surface,
+    seed: int,
+    found: Structure,
+    relative_error: float,
+    budget: Budget,
+    offset: float,
+    scale: Tensor | None,
+) -> TraceEstimate | None:
+    """Tr(H − G), or Σ θᵢ² (H − G)ᵢᵢ: from the outputs of the curved layers, or by random directions of the weights."""
+    layers = curved_layers(surface, found)
+    if layers:
+        weighted = scale is not None
+        return residual_trace(
+            surface,
+            found,
+            seed,
+            relative_error=relative_error,
+            offset=offset,
+            weighted=weighted,
+            layers=layers,
+            budget=budget,
+        )
+    # Where the outputs are affine in a parameter, H − G has no diagonal: moving it would add noise alone.
+    bent = surface.flat({n: torch.full_like(p, n in found.bent) for n, p in surface.parts(surface.origin).items()})
+    form = Quadratic(residual=True, scale=bent if scale is None else bent * scale, offset=offset)
+    return estimate_trace(surface, seed, relative_error=relative_error, budget=budget, quadratic=form)
 
 
 def _generic(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flataudit.contracts import AuditData, DataKind, Role
+from flataudit.contracts import AuditData, DataKind, InputField, Role
 from flataudit.data.texts import as_texts, looks_like_texts, utf8
 from flataudit.errors import DataError
 
@@ -29,6 +29,9 @@ def checked(
     *,
     source: str,
     kind: DataKind | None = None,
+    fields: tuple[InputField, ...] = (),
+    class_names: tuple[str, ...] = (),
+    gaps: bool = False,
 ) -> AuditData:
     """A data set that every probe may rely on.
 
@@ -43,6 +46,9 @@ def checked(
         groups: ``(n,)`` of anything sortable; become numbers in the order of the sorted names.
         source: where they come from, for messages.
         kind: what the inputs are; None: as their shape and dtype tell, which know no series.
+        fields: the named parts of an example.
+        class_names: of the class numbers.
+        gaps: whether inputs may be NaN, where they are numbers that are missing.
 
     Raises:
         DataError: empty, not of the declared kind, misshapen, not numbers or strings, not finite, or labels that are
@@ -61,15 +67,26 @@ the first in example 1; repair or remove these examples: flataudit never fills g
     features: NDArray[np.generic] = as_texts(inputs, source) if texts else _numbers(inputs, "inputs", source)
     _refuse_empty(features, source)
     _refuse_other_kind(features, kind, source)
-    _refuse_not_finite(features, "inputs", source)
+    _refuse_not_finite(features, "inputs", source, gaps=gaps)
     labels = None if role == "unlabelled" else _targets(targets, role, len(features), source)
     codes, group_names = _groups(groups, len(features), source)
     inferred = _inferred(features)
     # A declared kind that is the inferred one leaves the digest as it is: it changes no number.
     other = kind if kind != inferred else None
-    digest = _digest({"inputs": features, "targets": labels, "groups": codes}, group_names, other)
-    known, declared = kind or inferred, kind is not None
-    return AuditData(name, role, features, labels, codes, digest, known, group_names, declared=declared)
+    digest = _digest({"inputs": features, "targets": labels, "groups": codes}, group_names, other, fields, class_names)
+    return AuditData(
+        name,
+        role,
+        features,
+        labels,
+        codes,
+        digest,
+        kind or inferred,
+        group_names,
+        fields=fields,
+        class_names=class_names,
+        declared=kind is not None,
+    )
 
 
 def _numbers(values: "ArrayLike", what: str, source: str) -> "NDArray[np.generic]":
@@ -98,13 +115,13 @@ def _refuse_empty(inputs: "NDArray[np.generic]", source: str) -> None:
         raise DataError(f"at least one example in {source}", got=f"inputs of shape {inputs.shape}", remedy=remedy)
 
 
-def _refuse_not_finite(values: "NDArray[np.generic]", what: str, source: str) -> None:
+def _refuse_not_finite(values: "NDArray[np.generic]", what: str, source: str, *, gaps: bool = False) -> None:
     if values.dtype.kind != "f":
         return
-    good = np.isfinite(values)
+    good = ~np.isinf(values) if gaps else np.isfinite(values)
     if good.all():
         return
-    absent = int(np.isnan(values).sum())
+    absent = 0 if gaps else int(np.isnan(values).sum())
     infinite = values.size - int(good.sum()) - absent
     counts = [f"{absent} of {values.size} values missing (NaN)"] if absent else []
     counts += [f"{infinite} of {values.size} values infinite"] if infinite else []
@@ -203,9 +220,16 @@ def _inferred(inputs: "NDArray[np.generic]") -> DataKind:
 
 
 def _digest(
-    arrays: "dict[str, NDArray[np.generic] | None]", group_names: tuple[str, ...], kind: DataKind | None
+    arrays: "dict[str, NDArray[np.generic] | None]",
+    group_names: tuple[str, ...],
+    kind: DataKind | None,
+    fields: tuple[InputField, ...],
+    class_names: tuple[str, ...],
 ) -> str:
-    """``sha256:…`` over every byte, with dtype and shape, so that no two data sets share one; texts by their UTF-8."""
+    """``sha256:…`` over every byte, with dtype and shape, so that no two data sets share one; texts by their UTF-8.
+
+    Names of fields and classes are part of it: models take what they name.
+    """
     hasher = hashlib.sha256()
     for name, array in arrays.items():
         texts = array is not None and array.dtype.kind == "U"
@@ -216,4 +240,7 @@ def _digest(
     hasher.update(json.dumps(group_names).encode())
     if kind is not None:
         hasher.update(json.dumps({"kind": kind}).encode())
+    if fields or class_names:
+        names = {"fields": [field.model_dump(mode="json") for field in fields], "classes": list(class_names)}
+        hasher.update(json.dumps(names, sort_keys=True).encode())
     return f"sha256:{hasher.hexdigest()}"

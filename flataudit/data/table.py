@@ -1,6 +1,6 @@
 """Examples from tables: CSV and Parquet, one file or a folder of part files, read in batches with Arrow."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -10,7 +10,8 @@ import pyarrow.dataset
 import pyarrow.fs
 import pyarrow.types
 
-from flataudit.contracts import AuditData, DataKind, Role
+from flataudit.contracts import AuditData, DataKind, InputField, Role
+from flataudit.data.columns import column_field, holds_numbers, holds_strings, places_of
 from flataudit.data.examples import checked
 from flataudit.data.texts import text_array
 from flataudit.errors import DataError
@@ -40,12 +41,17 @@ class CsvFile(Record):
     """Column of texts, which then are the inputs, alone."""
     kind: DataKind | None = None
     """What the inputs are; None: a table, or texts."""
+    missing: Literal["refuse", "keep"] = "refuse"
+    """Keep missing numbers as NaN, for models that take them; missing categories and targets are refused."""
+    integers_move: bool = False
+    """Whether columns of whole numbers may be moved a little by noise and attacks, as pixels may and counts may not."""
 
     def load(self, name: str, role: Role) -> AuditData:
-        """All examples, checked; features become float64 unless all are float32.
+        """All examples, checked; features become float64 unless all numbers are float32, strings categories or classes.
 
         Raises:
-            DataError: the file or a column is missing, a feature is not a number, or the examples cannot be used.
+            DataError: the file or a column is missing, a feature is no number or string, or the examples cannot be
+                used.
         """
         return _load(self, "csv", name, role)
 
@@ -65,12 +71,17 @@ class ParquetFile(Record):
     """Column of texts, which then are the inputs, alone."""
     kind: DataKind | None = None
     """What the inputs are; None: a table, or texts."""
+    missing: Literal["refuse", "keep"] = "refuse"
+    """Keep missing numbers as NaN, for models that take them; missing categories and targets are refused."""
+    integers_move: bool = False
+    """Whether columns of whole numbers may be moved a little by noise and attacks, as pixels may and counts may not."""
 
     def load(self, name: str, role: Role) -> AuditData:
-        """All examples, checked; features become float64 unless all are float32.
+        """All examples, checked; features become float64 unless all numbers are float32, strings categories or classes.
 
         Raises:
-            DataError: the file or a column is missing, a feature is not a number, or the examples cannot be used.
+            DataError: the file or a column is missing, a feature is no number or string, or the examples cannot be
+                used.
         """
         return _load(self, "parquet", name, role)
 
@@ -78,28 +89,53 @@ class ParquetFile(Record):
 def _load(spec: CsvFile | ParquetFile, form: Literal["csv", "parquet"], name: str, role: Role) -> AuditData:
     strings = _as_strings(spec.text) if form == "csv" and spec.text is not None else None
     dataset = _opened(spec.path, form, strings)
-    features = _feature_columns(spec, dataset.schema) if spec.text is None else [_text_column(spec, dataset.schema)]
+    types = dataset.schema
+    features = _feature_columns(spec, types) if spec.text is None else [_text_column(spec, types)]
     if form == "csv" and spec.text is None:
-        dataset = _opened(spec.path, form, _as_floats(dataset.schema, features))
+        dataset = _opened(spec.path, form, _as_floats(types, features))
     labels = [spec.targets] if role != "unlabelled" else []
     grouped = [spec.groups] if spec.groups is not None else []
     for field, wanted in (("targets", labels), ("groups", grouped)):
-        _refuse_unknown(wanted, dataset.schema.names, field, spec.path)
-    columns = _read(dataset, list(dict.fromkeys([*features, *labels, *grouped])), spec.path)
+        _refuse_unknown(wanted, types.names, field, spec.path)
+    keep = {one for one in features if spec.missing == "keep" and holds_numbers(types.field(one).type)}
+    columns = _read(dataset, list(dict.fromkeys([*features, *labels, *grouped])), spec.path, keep)
+    named = [one for one in (*features, *labels) if spec.text is None and holds_strings(types.field(one).type)]
+    if form == "csv":
+        _refuse_empty_strings({one: columns[one] for one in named}, spec.path)
+    fields, inputs = (
+        _packed(columns, features, types, integers_move=spec.integers_move)
+        if spec.text is None
+        else ((), _texts(columns[spec.text], spec.path))
+    )
+    targets, class_names = _targets(columns[spec.targets], types.field(spec.targets).type) if labels else (None, ())
     return checked(
         name,
         role,
-        _stacked([columns[name] for name in features]) if spec.text is None else _texts(columns[spec.text], spec.path),
-        columns[spec.targets] if labels else None,
+        inputs,
+        targets,
         columns[grouped[0]] if grouped else None,
         source=spec.path,
         kind=spec.kind,
+        fields=fields,
+        class_names=class_names,
+        gaps=spec.missing == "keep",
     )
 
 
-def _stacked(columns: "Sequence[NDArray[np.generic]]") -> "NDArray[np.generic]":
-    single = all(column.dtype == np.float32 for column in columns)
-    return np.stack(columns, axis=1, dtype=np.float32 if single else np.float64)
+def _packed(
+    columns: "Mapping[str, NDArray[np.generic]]", features: Sequence[str], types: pyarrow.Schema, *, integers_move: bool
+) -> "tuple[tuple[InputField, ...], NDArray[np.generic]]":
+    """The fields of the features, and their values ``(n, features)``."""
+    made = [column_field(name, columns[name], types.field(name).type, integers_move=integers_move) for name in features]
+    numbers = [values.dtype for field, values in made if field.kind in ("number", "integer")]
+    single = bool(numbers) and all(dtype == np.float32 for dtype in numbers)
+    packed = np.stack([values for _, values in made], axis=1, dtype=np.float32 if single else np.float64)
+    return tuple(field for field, _ in made), packed
+
+
+def _targets(column: "NDArray[np.generic]", kind: pyarrow.DataType) -> "tuple[NDArray[np.generic], tuple[str, ...]]":
+    """Class numbers and names of strings; anything else as it is."""
+    return places_of(column) if holds_strings(kind) else (column, ())
 
 
 def _texts(column: "NDArray[np.generic]", path: str) -> "NDArray[np.generic]":
@@ -170,9 +206,9 @@ def _feature_columns(spec: CsvFile | ParquetFile, schema: pyarrow.Schema) -> Seq
         raise DataError(f"at least one feature in {spec.path}", got="none", remedy=remedy)
     for name in features:
         kind = schema.field(name).type
-        if not (pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind) or pyarrow.types.is_boolean(kind)):
+        if not (holds_numbers(kind) or holds_strings(kind)):
             remedy = "encode it as numbers, or list the features with `inputs: [...]`"
-            raise DataError(f"numbers in column {name!r} of {spec.path}", got=str(kind), remedy=remedy)
+            raise DataError(f"numbers or strings in column {name!r} of {spec.path}", got=str(kind), remedy=remedy)
     return features
 
 
@@ -183,14 +219,24 @@ def _refuse_unknown(wanted: Sequence[str], known: Sequence[str], field: str, pat
             raise DataError(f"a column {name!r} of {field} in {path}", got="no such column", remedy=remedy)
 
 
-def _read(dataset: pyarrow.dataset.Dataset, names: Sequence[str], path: str) -> "dict[str, NDArray[np.generic]]":
-    """Whole columns by name, in the order of the files and rows."""
+def _refuse_empty_strings(columns: "Mapping[str, NDArray[np.generic]]", path: str) -> None:
+    """A CSV file has no other way to say that a category or class is missing."""
+    for name, values in columns.items():
+        empty = np.flatnonzero(values == "")
+        if len(empty):
+            raise _gaps(name, path, len(empty), int(empty[0]))
+
+
+def _read(
+    dataset: pyarrow.dataset.Dataset, names: Sequence[str], path: str, keep: Collection[str]
+) -> "dict[str, NDArray[np.generic]]":
+    """Whole columns by name, in the order of the files and rows; gaps are NaN in those to keep, else refused."""
     parts: dict[str, list[NDArray[np.generic]]] = {name: [] for name in names}
     rows = 0
     try:
         for batch in dataset.to_batches(columns=list(names), batch_size=_BATCH_ROWS):
             for name in names:
-                parts[name].append(_values(batch.column(name), name, rows, path))
+                parts[name].append(_values(batch.column(name), name, rows, path, gaps=name in keep))
             rows += batch.num_rows
     except (OSError, pyarrow.ArrowException) as error:
         remedy = "the parts must agree in columns and types, and be whole: write them again"
@@ -201,14 +247,22 @@ def _read(dataset: pyarrow.dataset.Dataset, names: Sequence[str], path: str) -> 
     return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
 
-def _values(column: pyarrow.Array, name: str, rows: int, path: str) -> "NDArray[np.generic]":
-    if column.null_count:
-        first = rows + column.is_null().index(True).as_py()
-        remedy = "fill or remove these examples yourself: flataudit never fills gaps"
-        got = f"{column.null_count} or more missing, the first in row {first} (counted from 0)"
-        raise DataError(f"no missing values in column {name!r} of {path}", got=got, remedy=remedy)
+def _values(column: pyarrow.Array, name: str, rows: int, path: str, *, gaps: bool) -> "NDArray[np.generic]":
+    if column.null_count and not gaps:
+        raise _gaps(name, path, column.null_count, rows + column.is_null().index(True).as_py())
+    if column.null_count and pyarrow.types.is_boolean(column.type):
+        column = column.cast(pyarrow.float64())
     values: NDArray[np.generic] = column.to_numpy(zero_copy_only=False)
     return values
+
+
+def _gaps(name: str, path: str, count: int, first: int) -> DataError:
+    remedy = (
+        "fill or remove these examples yourself, or keep missing numbers for models that take them (`missing: keep`): "
+        "flataudit never fills gaps"
+    )
+    got = f"{count} or more missing, the first in row {first} (counted from 0)"
+    return DataError(f"no missing values in column {name!r} of {path}", got=got, remedy=remedy)
 
 
 def _first_line(error: BaseException) -> str:

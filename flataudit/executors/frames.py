@@ -7,7 +7,7 @@ Nothing is ever unpickled: the worker may hold a stranger's model.
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -16,6 +16,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, field_
 from flataudit.contracts import Job
 from flataudit.errors import ModelError
 from flataudit.evidence import Array, Record
+from flataudit.sandbox.selftest import Grade
 
 __all__ = [
     "MAX_BODY_BYTES",
@@ -28,6 +29,7 @@ __all__ = [
     "Frame",
     "Limits",
     "ProgressNote",
+    "Reach",
     "Request",
     "SelfTest",
     "encode",
@@ -56,6 +58,22 @@ class Limits(Record):
     """Largest file that it may write."""
 
 
+class Reach(Record):
+    """What a worker may reach, and what it tries to reach in order to see that it cannot."""
+
+    scratch: str = "."
+    """The folder that it may write to."""
+    readable: tuple[str, ...] = ()
+    """Files and folders that its job names."""
+    code: tuple[str, ...] = ()
+    """Folders of the user's own whose Python files the job needs."""
+    graphics: bool = False
+    canary: str = "/nonexistent"
+    """A file that it must not be able to read."""
+    user: NonNegativeInt = 0
+    """The user that it must not be."""
+
+
 class Request(Record):
     """All that a worker is told, on its standard input."""
 
@@ -63,6 +81,11 @@ class Request(Record):
     """Repeated in every answer."""
     answers: NonNegativeInt = 0
     """Descriptor to which it answers."""
+    channel: NonNegativeInt = 0
+    """Descriptor of a socket: the listener of refused calls goes out, the word to begin comes in."""
+    parent: NonNegativeInt = 0
+    """The process that started it, with which it dies."""
+    reach: Reach = Reach()
     limits: Limits
     job: Job | None = None
     """None: only say what you are kept from."""
@@ -117,8 +140,10 @@ class SelfTest(Record):
     kind: Literal["self_test"] = "self_test"
     environment: tuple[str, ...]
     """Names of all its variables."""
-    memory_bounded: bool
-    """An allocation above the limit was refused."""
+    found: Mapping[Literal["fs", "net", "proc", "mem", "uid"], Grade]
+    """What became of its attempts on each."""
+    tripwire: bool
+    """Whether refused calls are told to its parent."""
 
 
 Content = Annotated[

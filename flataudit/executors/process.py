@@ -1,52 +1,55 @@
-"""Examines each candidate in a fresh process of its own: the default.
+"""Examines each candidate in a process of its own, confined before it opens anything of the candidate's: the default.
 
-The worker has an environment that is written out here, no descriptors but its own, its own session, and limits on
-time and memory; a crash, a hang or a lie of one candidate is evidence about that candidate and about no other.
-What is not enforced here, and is said so in every record: it may read files (this process's ``/proc`` among them),
-open sockets and start processes with this user's rights. Code of a candidate that is not trusted therefore has no
-place here (``trust: false``).
+The worker has an environment that is written out here, no descriptors but its own, its own session, limits on time
+and memory, and the layers of `flataudit.sandbox`: no file but those that its job names, one folder to write to, no
+socket, no other process. A crash, a hang or a lie of one candidate is evidence about that candidate and about no
+other. What a machine cannot enforce is said in every record, and refused beforehand if it is demanded.
 """
 
 import math
 import os
 import secrets
-import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
 
-from pydantic import PositiveFloat, PositiveInt, ValidationError
+from pydantic import PositiveFloat, PositiveInt
 
-from flataudit.contracts import Budget, Check, DataSpec, Finished, Job, Progress
+from flataudit.contracts import Budget, Check, Finished, Job, Progress
 from flataudit.errors import ModelError
-from flataudit.evidence import Array, Evidence, Examined, Record
-from flataudit.examination import failed_evidence, merged
-from flataudit.executors.frames import (
-    ArrayHeader,
-    Decoder,
-    EvidenceHeader,
-    Failure,
-    Frame,
-    Limits,
-    ProgressNote,
-    Request,
-    SelfTest,
+from flataudit.evidence import Examined, Record
+from flataudit.examination import failed_evidence
+from flataudit.executors.environment import (
+    anchored,
+    available_cores,
+    reach,
+    worker_command,
+    worker_environment,
+    zygote_command,
 )
-from flataudit.executors.isolation import Kind, demand, described, isolation
+from flataudit.executors.frames import Decoder, Limits, Request, SelfTest
+from flataudit.executors.isolation import (
+    Kind,
+    demand,
+    described,
+    enforceable,
+    lacking_from,
+    measured,
+    supervised,
+)
+from flataudit.executors.launching import Launch, Zygote, fresh
+from flataudit.executors.received import Received, stamped
 from flataudit.executors.scratch import scratch
 from flataudit.executors.supervision import Bounds, Worker, WorkerError
+from flataudit.sandbox.apply import lacking
 
-__all__ = ["ProcessExecutor", "available_cores", "enforceable", "worker_command", "worker_environment"]
-
-# The whole search path is given: the worker finds what this process finds (an editable install, a user site, a
-# zip), and nothing through its environment or current folder.
-_START = "import sys; sys.path[:] = sys.argv[1:]; from flataudit.executors.worker import main; main()"
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-Announce = Callable[[str, float], None]
+__all__ = ["ProcessExecutor", "warm_start"]
 
 
 class ProcessExecutor(Record):
@@ -56,7 +59,8 @@ class ProcessExecutor(Record):
     ``CUDA_VISIBLE_DEVICES``). ``time``: the whole process group is killed `grace` seconds after the budget's.
     ``mem``: on CPU the address space is limited; a GPU's driver reserves address space without using it, so there
     the resident memory is watched and the worker killed when it exceeds the budget (the GPU's own memory is not
-    limited). Both hold for one process: a candidate that starts others is stopped only where ``proc`` is enforced.
+    limited). ``fs``, ``net``, ``proc``, ``uid``: the layers of `flataudit.sandbox`, as far as this machine has them;
+    each worker tries them before it begins, and what it found is in its evidence.
     """
 
     workers: PositiveInt | None = None
@@ -65,6 +69,8 @@ class ProcessExecutor(Record):
     """Arithmetic threads of each worker; fixed, so that sums do not depend on the machine's cores."""
     grace: PositiveFloat = 60.0
     """Seconds beyond the budget's, for starting and for a probe that is about to stop."""
+    warm: bool = True
+    """Fork the workers of several jobs from one process that has imported what they need."""
     minimum: tuple[Kind, ...] = ("env", "time", "mem")
     """Isolation that is demanded; what cannot be enforced is an error before anything starts."""
 
@@ -74,7 +80,7 @@ class ProcessExecutor(Record):
         Raises:
             ConfigurationError: isolation is demanded that this version or machine cannot enforce.
         """
-        demand(self.minimum, enforceable(), where="a worker process")
+        demand(self.minimum, enforceable(), where="a worker process on this machine", remedies=lacking())
         if not jobs:
             return []
         # Only this thread speaks to whoever called.
@@ -90,11 +96,17 @@ class ProcessExecutor(Record):
                     notes.put(partial(finished, job, examined))
 
             try:
-                return self._examined(_Received(job, announce, part), stop)
+                watches = _on_gpu(job.device)
+                received = Received(job, announce, part, kept=supervised(watches_memory=watches))
+                return self._examined(received, launch, canary, stop)
             finally:
                 notes.put(None)
 
-        with ThreadPoolExecutor(self._at_a_time(len(jobs)), "flataudit-worker") as pool:
+        with (
+            _canary() as canary,
+            self._launcher(jobs) as launch,
+            ThreadPoolExecutor(self._at_a_time(len(jobs)), "flataudit-worker") as pool,
+        ):
             try:
                 futures = [pool.submit(supervise, job) for job in jobs]
                 for _ in jobs:
@@ -109,184 +121,140 @@ class ProcessExecutor(Record):
     def check(self) -> list[Check]:
         """Start a worker that says what it finds itself kept from."""
         started = time.monotonic()
-        have = enforceable()
         try:
             found = self._self_tested()
         except (ModelError, OSError) as error:
             remedy = error.remedy if isinstance(error, ModelError) else "look at the limits on processes and files"
             return [Check(name="worker process", ok=False, found=str(error), remedy=remedy)]
-        seconds = time.monotonic() - started
-        leaked = set(found.environment) - set(worker_environment(Path(), self.threads, "cpu"))
-        held = not leaked and found.memory_bounded == (have["mem"] == "enforced")
-        lacking = [kind for kind in self.minimum if have[kind] != "enforced"]
-        remedy = f"leave {', '.join(lacking)} out of isolation.minimum" if lacking else "report this with your platform"
+        answers = f"answers in {time.monotonic() - started:.1f} s"
+        told = "refused calls are told" if found.tripwire else "refused calls are not told"
+        have = measured(supervised(watches_memory=False), found, self._variables("cpu"))
         return [
-            Check(name="worker process", ok=True, found=f"answers in {seconds:.1f} s"),
+            Check(name="worker process", ok=True, found=answers),
             Check(
                 name="worker isolation",
-                ok=held and not lacking,
-                found=described(have) if held else f"a limit did not hold (leaked: {', '.join(sorted(leaked)) or '-'})",
-                remedy=None if held and not lacking else remedy,
+                ok=not lacking_from(self.minimum, have),
+                found=f"{described(have)}; {told}",
+                remedy=_more(self.minimum, have),
             ),
         ]
 
     def _at_a_time(self, jobs: int) -> int:
         return min(jobs, self.workers or max(1, available_cores() // self.threads))
 
-    def _examined(self, received: "_Received", stop: Event) -> Examined:
+    def _examined(self, received: Received, launch: Launch | None, canary: Path, stop: Event) -> Examined:
         job = received.job
+        attempts: list[str] = []
         try:
-            return _isolated(self._supervised(received, stop))
+            examined = self._supervised(received, launch, canary, stop, attempts)
         except WorkerError as error:
-            failed = failed_evidence(job, str(error), error.remedy, error.outcome)
+            examined = received.with_the_rest(failed_evidence(job, str(error), error.remedy, error.outcome))
         except ModelError as error:  # it broke the protocol: nothing that it said is believed
             received.finished(None)
-            return _isolated(failed_evidence(job, str(error), error.remedy))
+            examined = failed_evidence(job, str(error), error.remedy)
         except OSError as error:
             reason = f"a worker could not be started: {error.strerror or error}"
             failed = failed_evidence(job, reason, "look at the limits on processes, files and memory")
-        return _isolated(received.with_the_rest(failed))
+            examined = received.with_the_rest(failed)
+        return stamped(examined, received.kept, attempts)
 
-    def _supervised(self, received: "_Received", stop: Event) -> Examined:
-        job = received.job
-        request, bounds = self._request(_anchored(job), job.budget, job.device)
-        decoder = Decoder(request.nonce)
-        with scratch() as folder, self._worker(request, folder, job.device) as worker:
-            for chunk in worker.answers(bounds, stop):
-                for frame in decoder.feed(chunk):
-                    if (examined := received.take(frame)) is not None:
-                        return examined
-            raise worker.ending()
+    def _supervised(
+        self, received: Received, launch: Launch | None, canary: Path, stop: Event, attempts: list[str]
+    ) -> Examined:
+        job = anchored(received.job)
+        with scratch() as folder:
+            request, bounds = self._request(job, job.budget, job.device, folder, canary)
+            decoder = Decoder(request.nonce)
+            with Worker(launch or self._fresh(folder, job.device), request, scratch=folder) as worker:
+                try:
+                    for chunk in worker.answers(bounds, stop):
+                        for frame in decoder.feed(chunk):
+                            if not received.tested:
+                                received.take_self_test(
+                                    frame, variables=self._variables(job.device), minimum=self.minimum
+                                )
+                                worker.begin()
+                            elif (examined := received.take(frame)) is not None:
+                                return examined
+                    raise worker.ending()
+                finally:
+                    attempts += worker.attempts if received.tested else ()
 
     def _self_tested(self) -> SelfTest:
-        request, bounds = self._request(None, Budget(seconds=10), "cpu")
-        decoder = Decoder(request.nonce)
-        with scratch() as folder, self._worker(request, folder, "cpu") as worker:
-            for chunk in worker.answers(bounds, Event()):
-                for frame in decoder.feed(chunk):
-                    if isinstance(frame.content, SelfTest):
-                        return frame.content
-            raise worker.ending()
+        with scratch() as folder, _canary() as canary:
+            request, bounds = self._request(None, Budget(seconds=10), "cpu", folder, canary)
+            decoder = Decoder(request.nonce)
+            with Worker(self._fresh(folder, "cpu"), request, scratch=folder) as worker:
+                for chunk in worker.answers(bounds, Event()):
+                    for frame in decoder.feed(chunk):
+                        if isinstance(frame.content, SelfTest):
+                            return frame.content
+                raise worker.ending()
 
-    def _worker(self, request: Request, folder: Path, device: str) -> Worker:
-        environment = worker_environment(folder, self.threads, device)
-        return Worker(worker_command(), request, environment=environment, scratch=folder)
+    def _variables(self, device: str) -> frozenset[str]:
+        return frozenset(worker_environment(Path(), self.threads, device))
 
-    def _request(self, job: Job | None, budget: Budget, device: str) -> tuple[Request, Bounds]:
+    def _fresh(self, folder: Path, device: str) -> Launch:
+        return fresh(worker_command(), worker_environment(folder, self.threads, device))
+
+    @contextmanager
+    def _launcher(self, jobs: Sequence[Job]) -> Iterator[Launch | None]:
+        """The zygote's, where it is worth its start and can be had; None: a fresh interpreter for each."""
+        with ExitStack() as stack:
+            launch = None
+            if self.warm and len(jobs) > 1:
+                folder = stack.enter_context(scratch())
+                launch = warm_start(stack, jobs, worker_environment(folder, self.threads, _device(jobs)))
+            yield launch
+
+    def _request(
+        self, job: Job | None, budget: Budget, device: str, folder: Path, canary: Path
+    ) -> tuple[Request, Bounds]:
         seconds = budget.seconds + self.grace
-        on_cpu = device.partition(":")[0] == "cpu"
+        watched = _on_gpu(device)
         limits = Limits(
-            address_space=budget.memory_bytes if on_cpu else None,
+            address_space=None if watched else budget.memory_bytes,
             cpu_seconds=math.ceil(seconds * (self.threads + 1)),
         )
-        request = Request(nonce=secrets.token_hex(16), limits=limits, job=job)
-        return request, Bounds(seconds, None if on_cpu else budget.memory_bytes)
+        bounds = reach(job, scratch=folder, canary=canary)
+        request = Request(nonce=secrets.token_hex(16), limits=limits, reach=bounds, job=job)
+        return request, Bounds(seconds, budget.memory_bytes if watched else None)
 
 
-def enforceable() -> dict[str, str]:
-    """What a worker is kept from, by kind, on this machine."""
-    # Elsewhere than on Linux the address space cannot be limited, nor the resident memory be watched.
-    return isolation("env", "time", "mem") if sys.platform == "linux" else isolation("env", "time")
-
-
-def worker_command() -> tuple[str, ...]:
-    """How a worker is started: isolated from user site, ``PYTHON*`` variables and current folder."""
-    return (sys.executable, "-I", "-c", _START, *(path for path in sys.path if os.path.isabs(path)))
-
-
-def worker_environment(home: Path, threads: int, device: str) -> dict[str, str]:
-    """All variables of a worker."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "HOME": str(home),
-        "TMPDIR": str(home),
-        "LANG": "C.UTF-8",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
-        # Without it ``cuda:0`` would be another GPU than this process's.
-        **({"CUDA_VISIBLE_DEVICES": visible} if visible is not None and device.startswith("cuda") else {}),
-    }
-
-
-def available_cores() -> int:
-    """Cores that this process may use: its affinity, and its control group's quota (version 2)."""
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+def warm_start(stack: ExitStack, jobs: Sequence[Job], environment: "dict[str, str]") -> Launch | None:
+    """What forks workers from one process that has imported the plugins of all jobs; None: it cannot be had."""
+    wanted = {("backends", job.candidate.flavour) for job in jobs}
+    wanted |= {("probes", spec.use) for job in jobs for spec in job.probes}
+    wanted |= {("data", spec.source.use) for job in jobs for spec in job.data}
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
-
-
-def _anchored(job: Job) -> Job:
-    """The same job with absolute paths: the worker runs in its scratch folder."""
-
-    def anchored(spec: DataSpec) -> DataSpec:
-        path = spec.source.params.get("path")
-        if not isinstance(path, str) or "://" in path:
-            return spec
-        source = spec.source.model_copy(update={"params": dict(spec.source.params) | {"path": os.path.abspath(path)}})
-        return spec.model_copy(update={"source": source})
-
-    return job.model_copy(
-        update={"artifact": os.path.abspath(job.artifact), "data": tuple(anchored(spec) for spec in job.data)}
-    )
-
-
-class _Received:
-    """What one worker has said so far; of a worker that dies, what its finished probes found."""
-
-    def __init__(self, job: Job, announce: Announce, finished: Callable[[Examined | None], None]) -> None:
-        self.job, self.finished, self._announce = job, finished, announce
-        self._arrays: dict[str, Array] = {}
-        self._fresh: dict[str, Array] = {}
-        """Since the last probe ended."""
-        self._parts: list[Examined] = []
-
-    def take(self, frame: Frame) -> Examined | None:
-        """Take one frame in; the result, once it is the last."""
-        content = frame.content
-        if isinstance(content, ProgressNote):
-            self._announce(content.what, content.share)
-        elif isinstance(content, ArrayHeader):
-            self._arrays[content.name] = self._fresh[content.name] = frame.array
-        elif isinstance(content, EvidenceHeader):
-            evidence = _evidence(frame.body, self.job)
-            if content.last:
-                return Examined(evidence, self._arrays)
-            part = _isolated(Examined(evidence, self._fresh))
-            self._fresh = {}
-            self._parts.append(part)
-            self.finished(part)
-        elif isinstance(content, Failure):
-            return self.with_the_rest(failed_evidence(self.job, content.reason, content.advice))
-        else:
-            raise ModelError("evidence from the worker", got=f"a {content.kind} frame", remedy="reinstall flataudit")
+        zygote = stack.enter_context(Zygote(zygote_command(), environment, sorted(wanted)))
+        zygote.ready()
+    except (ModelError, OSError):
         return None
-
-    def with_the_rest(self, failed: Examined) -> Examined:
-        """What the finished probes found, and the failure for all others."""
-        if not self._parts:
-            return failed
-        done = {m.probe for part in self._parts for m in part.evidence.measurements}
-        rest = tuple(m for m in failed.evidence.measurements if m.probe not in done)
-        evidence = self._parts[-1].evidence.model_copy(update={"measurements": rest})
-        return merged(self.job, [*self._parts, Examined(evidence)])
+    return zygote.launch
 
 
-def _isolated(examined: Examined) -> Examined:
-    return Examined(examined.evidence.model_copy(update={"isolation": enforceable()}), examined.arrays)
+@contextmanager
+def _canary() -> Iterator[Path]:
+    """A file that every user may read, in a folder that every user may write to: only a sandbox keeps one from it."""
+    with tempfile.TemporaryDirectory(prefix="flataudit-canary-") as folder:
+        os.chmod(folder, 0o777)  # noqa: S103
+        canary = Path(folder, "canary")
+        canary.write_text(secrets.token_hex(16), encoding="ascii")
+        yield canary
 
 
-def _evidence(body: bytes, job: Job) -> Evidence:
-    remedy = "the worker's answer cannot be trusted: examine this candidate by hand"
-    try:
-        evidence = Evidence.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        got = f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
-        raise ModelError("evidence as flataudit writes it", got=got, remedy=remedy) from error
-    if evidence.candidate != job.candidate:
-        raise ModelError(f"evidence about {job.candidate.label}", got="evidence about another candidate", remedy=remedy)
-    return evidence
+def _on_gpu(device: str) -> bool:
+    return device.partition(":")[0] != "cpu"
+
+
+def _device(jobs: Sequence[Job]) -> str:
+    return next((job.device for job in jobs if _on_gpu(job.device)), "cpu")
+
+
+def _more(minimum: Sequence[Kind], have: "dict[str, str]") -> str | None:
+    """What to change for more isolation, first of all for what is demanded and lacks."""
+    missing = lacking_from(minimum, have)
+    first = (f"leave {', '.join(missing)} out of isolation.minimum",) if missing else ()
+    told = (*first, *(f"for {kind}: {how}" for kind, how in lacking().items()))
+    return "; ".join(told) or None

@@ -5,12 +5,14 @@ grandchild may hold it), output without end, silence, all end at the deadline or
 """
 
 import os
+import select
 import selectors
 import signal
-import subprocess
+import socket
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +23,12 @@ from typing import Self
 from flataudit.errors import ModelError
 from flataudit.evidence import Outcome
 from flataudit.executors.frames import Request
+from flataudit.executors.launching import Ends, Launch
+from flataudit.executors.usage import resident, written
+from flataudit.executors.worker import BEGIN
+from flataudit.sandbox.seccomp import noted
 
-__all__ = ["Bounds", "Worker", "WorkerError", "quoted_tail"]
+__all__ = ["Bounds", "Worker", "WorkerError", "ended", "quoted_tail"]
 
 _POLL_SECONDS = 0.05
 _CLOSING_SECONDS = 2.0
@@ -33,6 +39,9 @@ _CHUNK = 64 * 2**10
 _KEPT_OUTPUT = 2**20
 _QUOTED = 300
 """Characters of a worker's last line in a message."""
+_DISK_SECONDS = 0.5
+_KINDS_KEPT = 100
+"""Different system calls that are noted."""
 
 
 class WorkerError(ModelError):
@@ -51,43 +60,40 @@ class Bounds:
     """Wall clock since the start."""
     resident_bytes: int | None = None
     """Resident memory, looked at every 50 ms; None where the worker's address space is limited instead."""
+    written_bytes: int = 2**30
+    """In its folder and in files without a name, looked at twice a second."""
 
 
 class Worker:
     """A process in its own session and process group; leaving the context kills the group and reaps it."""
 
-    def __init__(
-        self, command: Sequence[str], request: Request, *, environment: Mapping[str, str], scratch: Path
-    ) -> None:
-        self._started = time.monotonic()
+    def __init__(self, launch: Launch, request: Request, *, scratch: Path) -> None:
+        self._started = self._looked = time.monotonic()
+        self._scratch = scratch
         self._output = bytearray()
         self._closed: float | None = None
+        self._attempts: Counter[str] = Counter()
+        self._listener: int | None = None
+        self._listening = select.poll()
         # Made first: once there is a process, nothing may fail before its end is somebody's duty.
         self._selector = selectors.DefaultSelector()
-        self._answers, writing = os.pipe()
+        self._answers, answering = os.pipe()
+        self._printed, printing = os.pipe()
+        self._channel, theirs = socket.socketpair()
         try:
-            with tempfile.TemporaryFile() as stdin:
-                stdin.write(request.model_copy(update={"answers": writing}).model_dump_json().encode())
+            with theirs, tempfile.TemporaryFile() as stdin:
+                ends = Ends(stdin.fileno(), printing, answering, theirs.fileno())
+                told = {"answers": ends.answers, "channel": ends.channel, "parent": os.getpid()}
+                stdin.write(request.model_copy(update=told).model_dump_json().encode())
                 stdin.seek(0)
-                self._process = subprocess.Popen(
-                    command,
-                    stdin=stdin,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    cwd=scratch,
-                    env=dict(environment),
-                    pass_fds=(writing,),
-                    start_new_session=True,
-                )
+                self._child = launch(ends, scratch)
         except BaseException:
-            os.close(self._answers)
-            self._selector.close()
+            self._close()
             raise
         finally:
-            os.close(writing)
-        assert self._process.stdout is not None
-        self._printed = self._process.stdout
-        for descriptor in (self._answers, self._printed.fileno()):
+            os.close(answering)
+            os.close(printing)
+        for descriptor in (self._answers, self._printed, self._channel.fileno()):
             os.set_blocking(descriptor, False)
             self._selector.register(descriptor, selectors.EVENT_READ)
 
@@ -97,12 +103,20 @@ class Worker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._kill()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=10)
-        self._selector.close()
-        self._printed.close()
-        os.close(self._answers)
+        self._child.kill()
+        self._child.close()
+        self._close()
+
+    @property
+    def attempts(self) -> tuple[str, ...]:
+        """What it tried since it began and was refused, each once, with how often."""
+        return tuple(f"{what}, {times} times" if times > 1 else what for what, times in self._attempts.items())
+
+    def begin(self) -> None:
+        """Let it touch the candidate; what it tried before was its self-test."""
+        self._attempts.clear()
+        with suppress(OSError):
+            self._channel.send(BEGIN)
 
     def answers(self, bounds: Bounds, stop: Event) -> Iterator[bytes]:
         """What the worker writes to its answers, piece by piece, until it has gone.
@@ -110,54 +124,64 @@ class Worker:
         Raises:
             WorkerError: it exceeded its bounds, closed its answers and stayed, or ``stop`` was set.
         """
-        while not self._exited():
+        while not self._child.exited():
             self._refuse(bounds, stop)
             yield from self._read(_POLL_SECONDS)
         # Not yet reaped, so its number, which names the group, cannot have been given to another process.
-        self._kill()
+        self._child.kill()
         until = time.monotonic() + _DRAIN_SECONDS
         while time.monotonic() < until and self._selector.select(0):
             yield from self._read(0)
 
     def ending(self) -> WorkerError:
         """How a worker that has gone without evidence ended."""
-        code = self._process.wait()
         tail = quoted_tail(bytes(self._output))
-        printed = f"; it last printed {tail}" if tail else ""
-        expected = "evidence from the worker"
-        if code == -signal.SIGXCPU:
-            remedy = "raise budget.seconds, or measure less"
-            return WorkerError(
-                expected, got="the end of its CPU time" + printed, remedy=remedy, outcome=Outcome.OVER_BUDGET
-            )
-        if code == -signal.SIGKILL:
-            got = "its death by SIGKILL, as the system kills when memory runs out"
-            return WorkerError(expected, got=got + printed, remedy="run fewer workers, or lower batch_size")
-        if code < 0:
-            got = f"its crash ({_signal_name(-code)})"
-            remedy = "check that the model loads in this environment; raise budget.memory_bytes if it ran out"
-            return WorkerError(expected, got=got + printed, remedy=remedy)
-        return WorkerError(
-            expected,
-            got=f"its exit with code {code}" + printed,
-            remedy="check that the model loads in this environment",
-        )
+        return ended(self._child.code(_CLOSING_SECONDS), f"; it last printed {tail}" if tail else "")
 
     def _read(self, timeout: float) -> Iterator[bytes]:
         for key, _ in self._selector.select(timeout):
-            try:
-                chunk = os.read(key.fd, _CHUNK)
-            except BlockingIOError:
-                continue
-            if not chunk:
-                self._selector.unregister(key.fd)
-            if key.fd != self._answers:
-                self._output += chunk
-                del self._output[:-_KEPT_OUTPUT]
-            elif chunk:
-                yield chunk
+            if key.fd == self._listener:
+                self._note()
+            elif key.fd == self._channel.fileno():
+                self._take_listener()
             else:
-                self._closed = time.monotonic()
+                yield from self._read_pipe(key.fd)
+
+    def _read_pipe(self, descriptor: int) -> Iterator[bytes]:
+        try:
+            chunk = os.read(descriptor, _CHUNK)
+        except BlockingIOError:
+            return
+        if not chunk:
+            self._selector.unregister(descriptor)
+        if descriptor != self._answers:
+            self._output += chunk
+            del self._output[:-_KEPT_OUTPUT]
+        elif chunk:
+            yield chunk
+        else:
+            self._closed = time.monotonic()
+
+    def _take_listener(self) -> None:
+        """Of refused calls, once; whatever else comes this way is of no interest."""
+        self._selector.unregister(self._channel)
+        with suppress(OSError):
+            _, descriptors, _, _ = socket.recv_fds(self._channel, 16, 1)
+            for descriptor in descriptors:
+                self._listener = descriptor
+                self._listening.register(descriptor, select.POLLIN)
+                self._selector.register(descriptor, selectors.EVENT_READ)
+
+    def _note(self) -> None:
+        """To take a note where there is none would block: its process may have gone since."""
+        assert self._listener is not None
+        for _, event in self._listening.poll(0):
+            if event & select.POLLIN:
+                what = noted(self._listener)
+                if what is not None and (what in self._attempts or len(self._attempts) < _KINDS_KEPT):
+                    self._attempts[what] += 1
+            else:
+                self._selector.unregister(self._listener)
 
     def _refuse(self, bounds: Bounds, stop: Event) -> None:
         now = time.monotonic()
@@ -171,29 +195,40 @@ class Worker:
         if self._closed is not None and now - self._closed > _CLOSING_SECONDS:
             got, remedy = "closed answers without it", "check that the model loads in this environment"
             raise WorkerError("evidence from the worker", got=got, remedy=remedy)
-        if bounds.resident_bytes is not None and self._resident() > bounds.resident_bytes:
-            remedy = "raise budget.memory_bytes, or lower batch_size"
-            raise WorkerError(
-                f"at most {bounds.resident_bytes / 2**30:.3g} GiB", got="more; the worker was killed", remedy=remedy
-            )
+        if bounds.resident_bytes is not None and resident(self._child.pid) > bounds.resident_bytes:
+            raise _too_much(bounds.resident_bytes, "", "raise budget.memory_bytes, or lower batch_size")
+        if now - self._looked > _DISK_SECONDS:
+            self._looked = now
+            if written(self._scratch, self._child.pid) > bounds.written_bytes:
+                raise _too_much(bounds.written_bytes, " on disk", "look at what the candidate writes")
 
-    def _resident(self) -> int:
-        try:
-            pages = int(Path(f"/proc/{self._process.pid}/statm").read_text(encoding="ascii").split()[1])
-        except OSError:
-            return 0
-        return pages * os.sysconf("SC_PAGE_SIZE")
+    def _close(self) -> None:
+        self._selector.close()
+        self._channel.close()
+        for descriptor in (self._answers, self._printed, self._listener):
+            if descriptor is not None:
+                os.close(descriptor)
 
-    def _exited(self) -> bool:
-        if hasattr(os, "waitid"):
-            flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
-            return self._process.returncode is not None or os.waitid(os.P_PID, self._process.pid, flags) is not None
-        return self._process.poll() is not None
 
-    def _kill(self) -> None:
-        if self._process.returncode is None:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+def ended(code: int | None, printed: str = "") -> WorkerError:
+    """What an exit code (or minus a signal's number) without evidence means."""
+    expected, remedy = "evidence from the worker", "check that the model loads in this environment"
+    if code == -signal.SIGXCPU:
+        remedy = "raise budget.seconds, or measure less"
+        return WorkerError(
+            expected, got="the end of its CPU time" + printed, remedy=remedy, outcome=Outcome.OVER_BUDGET
+        )
+    if code == -signal.SIGKILL:
+        got = "its death by SIGKILL, as the system kills when memory runs out"
+        return WorkerError(expected, got=got + printed, remedy="run fewer workers, or lower batch_size")
+    if code is not None and code < 0:
+        remedy += "; raise budget.memory_bytes if it ran out"
+        return WorkerError(expected, got=f"its crash ({_signal_name(-code)})" + printed, remedy=remedy)
+    return WorkerError(expected, got=f"its exit with code {code}" + printed, remedy=remedy)
+
+
+def _too_much(most: int, where: str, remedy: str) -> WorkerError:
+    return WorkerError(f"at most {most / 2**30:.3g} GiB{where}", got="more; the worker was killed", remedy=remedy)
 
 
 def quoted_tail(output: bytes, *, width: int = _QUOTED) -> str:

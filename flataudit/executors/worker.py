@@ -1,13 +1,16 @@
-"""The worker's side: read one request, lay limits upon oneself, examine, answer.
+"""The worker's side: read one request, confine oneself, examine, answer.
 
-It runs in a fresh interpreter (`flataudit.executors.process` starts it) and imports nothing heavy itself: what a
-job needs comes with its plugins, after the limits are set.
+`flataudit.executors.process` starts it in a fresh interpreter, or `flataudit.executors.zygote` forks it from one that
+has imported what a job needs. It confines itself while it has one thread and nothing of the candidate's has been
+opened; in a fresh interpreter that is before anything heavy is imported, since what is imported may start threads,
+and those would stay free. Then it tries what it must not be able to do, says what came of it, and waits for the word
+to begin.
 """
 
 import os
-import resource
-import signal
+import socket
 import sys
+from pathlib import Path
 from typing import BinaryIO
 
 from flataudit.contracts import Job
@@ -19,17 +22,20 @@ from flataudit.executors.frames import (
     Content,
     EvidenceHeader,
     Failure,
-    Limits,
     ProgressNote,
     Request,
     SelfTest,
     encode,
     text_limit,
 )
+from flataudit.sandbox.apply import Confinement, apply
+from flataudit.sandbox.limits import Limits
+from flataudit.sandbox.selftest import tested
 
-__all__ = ["Answers", "main", "restrain", "serve"]
+__all__ = ["BEGIN", "Answers", "confinement", "main", "serve"]
 
-_PR_SET_PDEATHSIG = 1
+BEGIN = b"b"
+"""The word."""
 
 
 class Answers:
@@ -63,35 +69,39 @@ def main() -> None:
 
 
 def serve(request: Request) -> None:
-    """Set the limits, examine, and answer on the request's descriptor."""
-    restrain(request.limits)
+    """Confine this process, wait for the word, examine, and answer on the request's descriptor."""
     os.set_inheritable(request.answers, False)
     with open(request.answers, "wb") as stream:
         answers = Answers(stream, request.nonce)
-        if request.job is None:
-            answers.send(_self_test(request.limits))
-        else:
-            _answer(request.job, answers)
+        with socket.socket(fileno=request.channel) as channel:
+            found = _confined(request, channel)
+            answers.send(found)
+            if request.job is None or channel.recv(1) != BEGIN:
+                return
+        _answer(request.job, answers)
 
 
-def restrain(limits: Limits) -> None:
-    """Set the limits, hard, and die with the thread that supervises (Linux)."""
-    if limits.address_space is not None:
-        _limit(resource.RLIMIT_AS, limits.address_space)
-    # Soft below hard: at the hard limit the kernel sends SIGKILL, which would not tell the reason.
-    _limit(resource.RLIMIT_CPU, limits.cpu_seconds, slack=5)
-    _limit(resource.RLIMIT_FSIZE, limits.file_bytes)
-    _limit(resource.RLIMIT_CORE, 0)
-    if sys.platform == "linux":
-        import ctypes
+def confinement(request: Request) -> Confinement:
+    """What the request lets its worker reach."""
+    reach, limits = request.reach, request.limits
+    bounds = Limits(limits.address_space, cpu_seconds=limits.cpu_seconds, file_bytes=limits.file_bytes)
+    return Confinement(
+        scratch=Path(reach.scratch),
+        limits=bounds,
+        readable=tuple(map(Path, reach.readable)),
+        code=tuple(map(Path, reach.code)),
+        graphics=reach.graphics,
+    )
 
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
-
-def _limit(which: int, value: int, *, slack: int = 0) -> None:
-    ceiling = resource.getrlimit(which)[1]
-    hard = value + slack if ceiling == resource.RLIM_INFINITY else min(value + slack, ceiling)
-    resource.setrlimit(which, (min(value, hard), hard))
+def _confined(request: Request, channel: socket.socket) -> SelfTest:
+    """All layers, and what they withstood; the listener is handed over before anything can wait for it."""
+    listener = apply(confinement(request), parent=request.parent)
+    if listener is not None:
+        socket.send_fds(channel, [b"l"], [listener])
+        os.close(listener)
+    found = tested(Path(request.reach.canary), user=request.reach.user, memory=request.limits.address_space)
+    return SelfTest(environment=tuple(sorted(os.environ)), found=found, tripwire=listener is not None)
 
 
 def _answer(job: Job, answers: Answers) -> None:
@@ -111,13 +121,3 @@ def _answer(job: Job, answers: Answers) -> None:
         told = " ".join(str(error).split())
         failure = Failure(reason=text_limit(f"stopped by {type(error).__name__}: {told}"))
     answers.send(failure)
-
-
-def _self_test(limits: Limits) -> SelfTest:
-    bounded = False
-    if limits.address_space is not None:
-        try:
-            bytearray(limits.address_space)
-        except MemoryError:
-            bounded = True
-    return SelfTest(environment=tuple(sorted(os.environ)), memory_bounded=bounded)

@@ -2,24 +2,25 @@
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from flataudit.attacks.curve import Curve, robustness_curve
-from flataudit.attacks.methods import Choice, Method, Settings, fitting, searching
+from flataudit.attacks.curve import Curve, error_curve, robustness_curve
+from flataudit.attacks.methods import Attack, Choice, Method, Settings, fitting, searching
 from flataudit.attacks.purse import Purse
 from flataudit.attacks.region import Limits, Norm, Room, Unit
 from flataudit.attacks.schedule import Schedule
-from flataudit.attacks.victims import Victims, wrong
+from flataudit.attacks.victims import Cases, Victims, wrong
 from flataudit.contracts import AuditData, Budget, Predictor, Reading, Role
 from flataudit.errors import ConfigurationError
 from flataudit.evidence import Array, Metric, Outcome, Record
+from flataudit.statistics.cluster_details import cluster_details
 from flataudit.statistics.correctness import correctness
-from flataudit.statistics.means import bounded_mean
+from flataudit.statistics.means import bounded_mean, mean
 
 __all__ = ["Adversarial"]
 
@@ -28,6 +29,12 @@ ACCURACY = Metric(
     unit="accuracy",
     better="higher",
     description="Share of examples that no attack tried could make wrong within the radius. Wilson interval.",
+)
+LOSS = Metric(
+    name="adversarial_loss",
+    unit="loss",
+    better="lower",
+    description="Mean of the largest squared error that an attack found within the radius of each example.",
 )
 
 Detail = float | str | None
@@ -38,25 +45,29 @@ def _several(value: object) -> object:
 
 
 class Adversarial(Record):
-    """Share of examples that stay right within a radius ε of the input, under attack. Higher is better.
+    """How right a model stays within a radius ε of each input, under attack: classifiers, and regressions.
 
-    An upper bound of the robust accuracy: what no attack found may still be there. Models with a gradient in their
-    inputs are attacked by PGD (Madry et al. 2018), others by the square attack (images; Andriushchenko et al. 2020) or
-    a search of values (everything else). On the first `check` examples FGSM and a search are tried too: what they find
-    counts, and where they beat PGD by more than chance the details name them under ``masking``. The examples are the
-    same for all candidates, a seeded choice, so that candidates pair example by example; array
-    ``adversarial/examples``: their numbers in the data. The interval is that of the examples as a sample.
+    *Classifiers*: `adversarial_accuracy`, the share of examples that no attack tried could make wrong; an upper bound
+    of the robust accuracy. Models with a gradient in their inputs are attacked by PGD (Madry et al. 2018), others by
+    the square attack (images; Andriushchenko et al. 2020) or a search of values (everything else). On the first
+    `check` examples FGSM and a search are tried too: what they find counts, and where they beat PGD by more than chance
+    the details name them under ``masking``. *Regressions*: `adversarial_loss`, the mean over examples of the largest
+    (f(x + δ) − y)² found by the same means, a lower bound; on w·x + b it is (|w·x + b − y| + ε‖w‖_q)² with q dual to
+    the norm, where no limit is in the way.
 
-    ε is in units of the inputs' standard deviation over the data set: of each feature in a table, of all values
-    together otherwise. In the L2 ball it is ‖δ/s‖₂. An example fooled at one radius is fooled at every larger one.
+    The examples are the same for all candidates, a seeded choice, so that candidates pair example by example; array
+    ``adversarial/examples``: their numbers in the data. The interval (Wilson's, or Student's) is that of the examples
+    as a sample; where the data have groups the details add that of whole groups, ``clustered_low`` to
+    ``clustered_high``. ε is in units of the inputs' standard deviation over the data set: of each feature in a table,
+    of all values together otherwise. In the L2 ball it is ‖δ/s‖₂. What is found at one radius counts at every larger.
     """
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     requires: ClassVar[type] = Predictor
     role: ClassVar[Role] = "validation"
-    metrics: ClassVar[tuple[Metric, ...]] = (ACCURACY,)
-    families: ClassVar[tuple[Metric, ...]] = (ACCURACY,)
-    """``adversarial_accuracy/<epsilon>`` for each radius, where there are several."""
+    metrics: ClassVar[tuple[Metric, ...]] = (ACCURACY, LOSS)
+    families: ClassVar[tuple[Metric, ...]] = (ACCURACY, LOSS)
+    """``adversarial_accuracy/<epsilon>`` (or ``_loss``) for each radius, where there are several."""
 
     norm: Norm = "linf"
     """What ε bounds: the largest change of a value, or the Euclidean length of the change."""
@@ -73,7 +84,8 @@ class Adversarial(Record):
     step_size: PositiveFloat | None = None
     """Length of a step in units of ε; None: 2.5 / steps."""
     starts: PositiveInt = 2
-    """The first from the input itself, each further one from a random point towards one wrong class."""
+    """The first from the input itself, each further one from a random point towards one wrong class; for regressions
+    the first two from the input, away from the target and past it."""
     queries: PositiveInt = 200
     """Answers an example that a search may ask for."""
     check: NonNegativeInt = 64
@@ -100,24 +112,38 @@ class Adversarial(Record):
             ConfigurationError: inputs outside of the declared limits.
             ModelError: `method` asks for a gradient that the model does not have.
         """
+        metric, other = (LOSS, ACCURACY) if model.task == "regression" else (ACCURACY, LOSS)
+        apart = Reading(other.missing(Outcome.NOT_APPLICABLE, f"a {model.task} model has {metric.name} instead"))
         if (unfit := _unfit(model, data)) is not None:
-            return self._missing(Outcome.NOT_APPLICABLE, *unfit)
+            return [*self._missing(metric, Outcome.NOT_APPLICABLE, *unfit), apart]
         room = Room.of(data.inputs, unit=self.unit, limits=self.limits, by_feature=data.kind == "table")
         if not (room.scale > 0).any():
-            return self._missing(
-                Outcome.NOT_APPLICABLE, "all inputs are equal: they have no scale", "use `unit: input`"
-            )
+            reason, advice = "all inputs are equal: they have no scale", "use `unit: input`"
+            return [*self._missing(metric, Outcome.NOT_APPLICABLE, reason, advice), apart]
         purse = Purse(model, budget, len(data))
         chosen = _examples(len(data), self.max_examples, seed)
         if len(chosen) / len(data) / 2 > budget.passes:
-            return self._missing(Outcome.OVER_BUDGET, f"{budget.passes:g} passes are left", _RAISE)
+            reason = f"{budget.passes:g} passes are left"
+            return [*self._missing(metric, Outcome.OVER_BUDGET, reason, _RAISE), apart]
+        settings = Settings(seed=seed, schedule=self._schedule(), queries=self.queries)
+        measured = self._values if metric is LOSS else self._classes
+        return [*measured(model, data, chosen, room, settings, purse), apart]
+
+    def _classes(
+        self,
+        model: Predictor,
+        data: AuditData,
+        chosen: NDArray[np.int64],
+        room: Room,
+        settings: Settings,
+        purse: Purse,
+    ) -> list[Reading]:
         victims = _victims(model, data, chosen)
         if victims.answers.shape[1] < 2:
-            return self._missing(Outcome.NOT_APPLICABLE, "the model knows one class only")
-        settings = Settings(seed=seed, schedule=self._schedule(), queries=self.queries)
+            return self._missing(ACCURACY, Outcome.NOT_APPLICABLE, "the model knows one class only")
         attack = fitting(model, data, self.method, settings)
         check = self.check if attack.method == "gradient" else 0
-        radii = self.epsilon or (0.1 if self.norm == "linf" else 0.05 * math.sqrt(data.inputs[0].size),)
+        radii = self._radii(data)
         curve = robustness_curve(
             model,
             victims,
@@ -129,45 +155,68 @@ class Adversarial(Record):
             check=check,
             purse=purse,
         )
-        return self._readings(radii, curve, victims, attack.method, room)
-
-    def _schedule(self) -> Schedule:
-        return Schedule(self.steps, 2.5 / self.steps if self.step_size is None else self.step_size, self.starts)
-
-    def _missing(self, outcome: Outcome, reason: str, advice: str | None = None) -> list[Reading]:
-        radii = self.epsilon or ()
-        return [Reading(metric.missing(outcome, reason, advice)) for metric in _members(radii)]
-
-    def _readings(
-        self, radii: Sequence[float], curve: Curve, victims: Victims, method: Method, room: Room
-    ) -> list[Reading]:
-        """The metric at the first radius, then the family's member for each of several."""
-        masks = _masking(curve, method, checks=self.check > 0)
-        common = {
-            "method": method,
-            "norm": self.norm,
-            "unit": self.unit,
-            "clean_accuracy": float(np.mean(~wrong(victims.answers, victims.labels))),
-        }
+        clean = {"clean_accuracy": float(np.mean(~wrong(victims.answers, victims.labels)))}
+        first = _masking(curve, attack.method, checks=self.check > 0)
+        misled = _MISLED if curve.masking and curve.masking.suspects else None
         rows = []
-        for index, (metric, radius) in enumerate(zip(_members(radii), (radii[0], *radii), strict=False)):
+        for metric, radius in zip(_members(ACCURACY, radii), (radii[0], *radii), strict=False):
             robust = curve.robust.get(radius)
             if robust is None:
                 reason = f"the budget ended during the attack; at most {np.mean(curve.left):.3f} are robust"
                 rows.append(Reading(metric.missing(Outcome.OVER_BUDGET, reason, _RAISE)))
                 continue
-            details = common | {"epsilon": radius, "mean_change_allowed": radius * float(np.mean(room.scale))}
             values = robust.astype(np.float64)
-            arrays = {metric.name: Array.pack(values)}
-            measured = metric.measured(
-                **vars(bounded_mean(values)),
-                bound="upper",
-                samples=metric.name,
-                details=details | (masks if radius == radii[0] else {}),
-                advice=_MISLED if radius == radii[0] and curve.masking and curve.masking.suspects else None,
-            )
-            rows.append(Reading(measured, arrays if index else arrays | {_PLACES: Array.pack(victims.places)}))
-        return rows
+            details = {**self._told(attack, room, radius), **clean, **(first if radius == radii[0] else {})}
+            advice = misled if radius == radii[0] else None
+            rows.append(_reading(metric, values, data, chosen, settings.seed, details, advice))
+        return _with_places(rows, chosen)
+
+    def _values(
+        self,
+        model: Predictor,
+        data: AuditData,
+        chosen: NDArray[np.int64],
+        room: Room,
+        settings: Settings,
+        purse: Purse,
+    ) -> list[Reading]:
+        assert data.targets is not None
+        answers = model.predict(data.inputs[chosen]).astype(np.float64)
+        if answers.ndim > 1:
+            return self._missing(LOSS, Outcome.NOT_APPLICABLE, "no attack on several answers an example")
+        cases = Cases(data.inputs[chosen], data.targets[chosen].astype(np.float64), chosen, answers)
+        attack, radii = fitting(model, data, self.method, settings), self._radii(data)
+        curve = error_curve(model, cases, room, norm=self.norm, radii=radii, attack=attack, purse=purse)
+        clean = {"clean_loss": float(np.mean((answers - cases.targets) ** 2))}
+        rows = []
+        for metric, radius in zip(_members(LOSS, radii), (radii[0], *radii), strict=False):
+            if radius not in curve:
+                rows.append(Reading(metric.missing(Outcome.OVER_BUDGET, "the budget ended during the attack", _RAISE)))
+                continue
+            values = curve[radius] ** 2
+            if not np.isfinite(values).all():
+                reason = (
+                    f"{np.sum(~np.isfinite(values))} examples have inputs within {radius:g} without a finite answer"
+                )
+                rows.append(Reading(metric.missing(Outcome.FAILED, reason, "mend the model, or declare `limits`")))
+                continue
+            details = {**self._told(attack, room, radius), **clean}
+            rows.append(_reading(metric, values, data, chosen, settings.seed, details))
+        return _with_places(rows, chosen)
+
+    def _radii(self, data: AuditData) -> tuple[float, ...]:
+        return self.epsilon or (0.1 if self.norm == "linf" else 0.05 * math.sqrt(data.inputs[0].size),)
+
+    def _told(self, attack: Attack, room: Room, radius: float) -> dict[str, Detail]:
+        allowed = radius * float(np.mean(room.scale))
+        common = {"method": attack.method, "norm": self.norm, "unit": self.unit}
+        return {**common, "epsilon": radius, "mean_change_allowed": allowed}
+
+    def _schedule(self) -> Schedule:
+        return Schedule(self.steps, 2.5 / self.steps if self.step_size is None else self.step_size, self.starts)
+
+    def _missing(self, metric: Metric, outcome: Outcome, reason: str, advice: str | None = None) -> list[Reading]:
+        return [Reading(one.missing(outcome, reason, advice)) for one in _members(metric, self.epsilon or ())]
 
 
 _RAISE = "raise budget.passes or budget.seconds, or lower max_examples, starts or queries"
@@ -175,15 +224,49 @@ _MISLED = "the gradients hide errors: set method: search, and read this as a loo
 _PLACES = "adversarial/examples"
 
 
-def _members(radii: Sequence[float]) -> list[Metric]:
+def _members(metric: Metric, radii: Sequence[float]) -> list[Metric]:
     """The metric, and its family's members where there are several radii."""
-    return [ACCURACY, *([ACCURACY.of(f"{radius:g}") for radius in radii] if len(radii) > 1 else [])]
+    return [metric, *([metric.of(f"{radius:g}") for radius in radii] if len(radii) > 1 else [])]
+
+
+def _reading(
+    metric: Metric,
+    values: NDArray[np.float64],
+    data: AuditData,
+    chosen: NDArray[np.int64],
+    seed: int,
+    details: Mapping[str, Detail],
+    advice: str | None = None,
+) -> Reading:
+    """One number with its examples' values, and what whole groups would make of its interval."""
+    told = {**details, **cluster_details(values, None if data.groups is None else data.groups[chosen], seed=seed)}
+    share = metric.better == "higher"
+    measured = metric.measured(
+        **vars((bounded_mean if share else mean)(values)),
+        bound="upper" if share else "lower",
+        samples=metric.name,
+        details=told,
+        advice=advice,
+    )
+    return Reading(measured, {metric.name: Array.pack(values)})
+
+
+def _with_places(rows: list[Reading], chosen: NDArray[np.int64]) -> list[Reading]:
+    """With the numbers of the examples beside the first array."""
+    for index, row in enumerate(rows):
+        if row.arrays:
+            return [
+                *rows[:index],
+                Reading(row.measurement, {**row.arrays, _PLACES: Array.pack(chosen)}),
+                *rows[index + 1 :],
+            ]
+    return rows
 
 
 def _unfit(model: Predictor, data: AuditData) -> tuple[str, str | None] | None:
     """Why these examples cannot be attacked, and what to do."""
-    if model.task not in ("multiclass", "binary"):
-        return f"no attack on a {model.task} model: only one class an example can become wrong", None
+    if model.task not in ("multiclass", "binary", "regression"):
+        return f"no attack on a {model.task} model: only one class or one value an example can become wrong", None
     if data.targets is None or data.targets.ndim > 1:
         return "no attack on several answers an example", None
     if data.inputs.dtype.kind != "f":

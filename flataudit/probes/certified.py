@@ -21,6 +21,7 @@ from flataudit.attacks.region import Room, Unit
 from flataudit.attacks.smoothing import Certificates, certify, largest_radius
 from flataudit.contracts import AuditData, Budget, Predictor, Reading, Role
 from flataudit.evidence import Array, Metric, Outcome, Record
+from flataudit.statistics.cluster_details import cluster_details
 from flataudit.statistics.means import Mean, bounded_mean, mean
 
 __all__ = ["Certified"]
@@ -51,8 +52,9 @@ class Certified(Record):
     a certified radius of at least r; an abstention counts as wrong. A lower bound: each certificate is false with a
     probability of at most `alpha`. The interval is that of the examples as a sample. ‖δ/s‖₂ < r with s the standard
     deviation of each feature in a table, of all values together otherwise, or 1. The largest radius that so many draws
-    can prove stands in the details. Array ``certified/examples``: the numbers of the examples in the data, the same
-    for all candidates.
+    can prove stands in the details, and so does the interval of whole groups where the data have them
+    (``clustered_low`` to ``clustered_high``). Array ``certified/examples``: the numbers of the examples in the data,
+    the same for all candidates.
     """
 
     version: ClassVar[str] = "1"
@@ -121,8 +123,7 @@ class Certified(Record):
         )
         if found is None:
             return self._missing(Outcome.OVER_BUDGET, f"{budget.seconds:g} s ran out before all draws", _RAISE)
-        assert data.targets is not None
-        return self._readings(found, data.targets[places], places)
+        return self._readings(found, data, places, seed)
 
     def _missing(self, outcome: Outcome, reason: str, advice: str | None = None) -> list[Reading]:
         return [Reading(metric.missing(outcome, reason, advice)) for metric in (RADIUS, *self._members())]
@@ -131,8 +132,10 @@ class Certified(Record):
         """The accuracy, and its family's members where there are several radii."""
         return [ACCURACY, *([ACCURACY.of(f"{one:g}") for one in self.radius] if len(self.radius) > 1 else [])]
 
-    def _readings(self, found: Certificates, targets: NDArray[np.generic], places: NDArray[np.int64]) -> list[Reading]:
-        right = found.classes == targets
+    def _readings(self, found: Certificates, data: AuditData, places: NDArray[np.int64], seed: int) -> list[Reading]:
+        assert data.targets is not None
+        groups = None if data.groups is None else data.groups[places]
+        right = found.classes == data.targets[places]
         proven = np.where(right, found.radii, 0.0)
         details: dict[str, float | str | None] = {
             "sigma": self.sigma,
@@ -142,10 +145,11 @@ class Certified(Record):
             "smoothed_accuracy": float(np.mean(right)),
             "largest_provable": largest_radius(self.draws, alpha=self.alpha, sigma=self.sigma),
         }
-        rows = [_reading(RADIUS, mean(proven), proven, details)]
+        rows = [_reading(RADIUS, mean(proven), proven, details | cluster_details(proven, groups, seed=seed))]
         for metric, radius in zip(self._members(), (self.radius[0], *self.radius), strict=False):
             values = (right & (found.radii >= radius)).astype(np.float64)
-            rows.append(_reading(metric, bounded_mean(values), values, details | {"radius": radius}))
+            told = details | {"radius": radius} | cluster_details(values, groups, seed=seed)
+            rows.append(_reading(metric, bounded_mean(values), values, told))
         return [Reading(rows[0].measurement, {**rows[0].arrays, "certified/examples": Array.pack(places)}), *rows[1:]]
 
 

@@ -15,9 +15,10 @@ from flataudit.corruptions.effects import effect
 from flataudit.corruptions.layouts import Order
 from flataudit.corruptions.scale import blocks
 from flataudit.corruptions.tokens import Characters
-from flataudit.errors import ConfigurationError
+from flataudit.errors import ConfigurationError, ModelError
 from flataudit.evidence import Array, Metric, Outcome, Record
 from flataudit.plugins import nearest
+from flataudit.statistics.answers import said
 from flataudit.statistics.correctness import correctness
 from flataudit.statistics.means import bounded_mean
 
@@ -28,7 +29,8 @@ _ACCURACY = Metric(
     better="higher",
     description="mean correctness over corruptions and severities (Hendrycks and Dietterich 2019)",
 )
-_DECLARE = "give images as (n, channels, height, width), tables as floating point (n, features), or declare data_kind"
+_DECLARE = "declare what the inputs are: `kind: image`, `table` or `series` on the data, or `data_kind` on the probe"
+_MOST_EDITS = 2**26
 _MEASURED = 256
 """So many examples, evenly spaced, tell the effect of a cell well enough, and cost next to nothing."""
 
@@ -38,12 +40,14 @@ class Corruption(Record):
 
     The suite is fixed by the seed, so that all candidates see the same corrupted inputs and pair example by example.
     The mean over cells is exact; its standard error and interval are over *examples*, since all cells of an example
-    show the same example. One forward pass a cell. Arrays, each ``(kinds, severities)``: ``corruption/accuracy``, and
-    ``corruption/effect``, the root mean square change of up to 256 inputs over the standard deviation of all (texts:
-    the share of edited characters). Details: ``accuracy/<kind>``, the mean over severities.
+    show the same example. One forward pass a cell. Arrays: ``corruption_predictions`` ``(kinds × severities, n)``, the
+    most probable class in each cell, from which disagreement of candidates is computed (not for regression); and, each
+    ``(kinds, severities)``, ``corruption/accuracy`` and ``corruption/effect``, the root mean square change of up to 256
+    inputs over the standard deviation of all (texts: the share of edited characters). Details: ``accuracy/<kind>``,
+    the mean over severities.
     """
 
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     requires: ClassVar[type] = Predictor
     role: ClassVar[Role] = "validation"
     metrics: ClassVar[tuple[Metric, ...]] = (_ACCURACY,)
@@ -53,7 +57,7 @@ class Corruption(Record):
     severities: tuple[Literal[1, 2, 3, 4, 5], ...] = Field((1, 3, 5), min_length=1)
     """1 (slight) to 5 (strong)."""
     data_kind: DataKind | None = None
-    """What the inputs are; None: as their shape tells, which knows images and tables."""
+    """What the inputs are; None: what the data are declared as, or as shape and dtype tell, which know no series."""
     channels: Order | None = None
     """Where an image's channels are; None: second or last, whichever is 1 or 3."""
     missing: Literal["median", "nan"] = "median"
@@ -100,6 +104,8 @@ class Corruption(Record):
             return [_over_budget(f"{forward} forward passes, {budget.passes:g} passes left")]
         tokenizer = None if self.alphabet is None else Characters(self.alphabet, self.padding, self.unknown)
         suite = Suite.of(data.inputs, data_kind, channels=self.channels, missing=self.missing, tokenizer=tokenizer)
+        if suite.constant:
+            return [Reading(_ACCURACY.missing(Outcome.NOT_APPLICABLE, "all inputs are equal: nothing to corrupt"))]
         unfit = [f"{kind}: {why}" for kind in kinds if (why := suite.unfit(kind)) is not None]
         if unfit:
             advice = "leave it out of `kinds`"
@@ -112,7 +118,8 @@ class Corruption(Record):
                 if time.monotonic() > deadline:
                     return [_over_budget(f"{budget.seconds:g} s ran out after {len(cells)} cells")]
                 cells.append(_cell(model, data, suite, kind, severity, seed))
-        return [self._reading(cells, kinds, suite)]
+        told = data_kind if self.data_kind or data.declared else f"{data_kind} (inferred)"
+        return [self._reading(cells, kinds, suite, told)]
 
     def _data_kind(self, data: AuditData) -> DataKind | None:
         if self.data_kind is not None:
@@ -130,7 +137,7 @@ class Corruption(Record):
                 raise ConfigurationError(expected, got=repr(kind), remedy=f"choose among {', '.join(known)}")
         return self.kinds or DEFAULT_KINDS[data_kind]
 
-    def _reading(self, cells: "Sequence[_Cell]", kinds: tuple[str, ...], suite: Suite) -> Reading:
+    def _reading(self, cells: "Sequence[_Cell]", kinds: tuple[str, ...], suite: Suite, told: str) -> Reading:
         right = np.mean([cell.right for cell in cells], axis=0)
         grids = {
             "corruption/accuracy": np.array([cell.right.mean() for cell in cells]).reshape(len(kinds), -1),
@@ -145,11 +152,13 @@ class Corruption(Record):
             n=found.n,
             samples=_ACCURACY.name,
             details={"kinds": ",".join(kinds), "severities": ",".join(map(str, self.severities))}
-            | {"data_kind": suite.data_kind + ("" if self.data_kind else " (inferred)")}
+            | {"data_kind": told}
             | dict(suite.told)
             | {f"accuracy/{kind}": accuracy for kind, accuracy in by_kind},
         )
-        arrays = {_ACCURACY.name: right} | grids
+        kept = [cell.said for cell in cells if cell.said is not None]
+        answers = {"corruption_predictions": np.stack(kept)} if kept else {}
+        arrays = {_ACCURACY.name: right} | grids | answers
         return Reading(measurement, {name: Array.pack(values) for name, values in arrays.items()})
 
 
@@ -160,21 +169,39 @@ class _Cell:
     right: NDArray[np.float64]
     """Correctness of each example."""
     effect: float
+    said: NDArray[np.generic] | None
+    """The most probable class of each example; None where there is not one."""
 
 
 def _cell(model: Predictor, data: AuditData, suite: Suite, kind: str, severity: int, seed: int) -> _Cell:
     """A block of examples at a time: the corrupted set is never whole in memory."""
-    answers, changes = [], []
+    answers, changes, every = [], [], -(-len(data) // _measured(data))
     for block in blocks(data.inputs):
         clean, indices = data.inputs[block], np.arange(block.start, block.stop)
         corrupted = suite.corrupt(clean, kind, severity, seed=seed, indices=indices)
-        answers.append(model.predict(corrupted))
-        some = indices % -(-len(data) // _MEASURED) == 0
+        answers.append(_answered(model, corrupted))
+        some = indices % every == 0
         if some.any():
             changes.append(suite.changes(clean[some], corrupted[some]))
     assert data.targets is not None
-    right = correctness(model.task, np.concatenate(answers), data.targets)
-    return _Cell(right, effect(np.concatenate(changes)))
+    found = np.concatenate(answers)
+    one = model.task in ("multiclass", "binary") and found.ndim == 2
+    right = correctness(model.task, found, data.targets)
+    return _Cell(right, effect(np.concatenate(changes)), said(found) if one else None)
+
+
+def _answered(model: Predictor, inputs: NDArray[np.generic]) -> NDArray[np.generic]:
+    found = model.predict(inputs)
+    if inputs.dtype.kind == "f" and np.isnan(inputs).any() and np.isnan(found.astype(np.float64)).any():
+        remedy = "leave `missing` at median: this model fills no gaps itself"
+        raise ModelError("answers to missing values", got="NaN", remedy=remedy)
+    return found
+
+
+def _measured(data: AuditData) -> int:
+    """Fewer long texts: what an edit distance costs grows with the square of their length."""
+    width = data.inputs.dtype.itemsize // 4 if data.inputs.dtype.kind == "U" else 0
+    return max(16, min(_MEASURED, _MOST_EDITS // (width**2 + 1)))
 
 
 def _over_budget(reason: str) -> Reading:

@@ -74,6 +74,8 @@ class Drift(Record):
         if validation is None or validation.inputs.shape[1:] != data.inputs.shape[1:]:
             reason = "there are no validation inputs of the same shape to compare with"
             return _absent(data, reason, *self.metrics)
+        if "U" in (validation.inputs.dtype.kind, data.inputs.dtype.kind):
+            return _absent(data, "texts have no features to compare; their token ids would be names", *self.metrics)
         projected, sampled = np.random.SeedSequence(seed).spawn(2)
         ours, theirs, columns = self._columns(validation, data, np.random.default_rng(projected))
         psi = population_stability(ours, theirs, bins=self.bins)

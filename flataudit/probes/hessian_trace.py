@@ -42,7 +42,7 @@ class HessianTrace(Record):
     read it beside `sharpness_average`.
     """
 
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     requires: ClassVar[type] = Differentiable
     role: ClassVar[Role] = "train"
     metrics: ClassVar[tuple[Metric, ...]] = (TRACE, GAUSS_NEWTON)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from flataudit.contracts import AuditData, Budget, Differentiable, Reading, Role
-from flataudit.curvature.inputs import has_input_gradients, loss_gradient_norms
+from flataudit.curvature.inputs import loss_gradient_norms, why_no_input_gradients
 from flataudit.evidence import Array, Metric, Outcome, Record
 from flataudit.statistics.means import mean
 
@@ -15,7 +15,8 @@ class InputGradient(Record):
     """Mean over examples of ‖∇ₓ loss‖₂ (Drucker & LeCun 1992). Exact for each example; Student's interval.
 
     An example's loss is its share of the mean loss times the number of examples: with label weights or ignored
-    targets n w ℓ / Σ w, and of a sequence the sum over its tokens.
+    targets n w ℓ / Σ w, and of a sequence the sum over its tokens. Of inputs with named fields only the numbers count;
+    through a pipeline's encoders, which have no derivative, nothing is measured.
     """
 
     version: ClassVar[str] = "1"
@@ -31,10 +32,10 @@ class InputGradient(Record):
     )
 
     def measure(self, model: Differentiable, data: AuditData, seed: int, budget: Budget) -> Sequence[Reading]:
-        """One norm an example; models with whole-number inputs have no such gradient."""
+        """One norm an example; models of whole numbers, and most pipelines, have no such gradient."""
         metric = self.metrics[0]
-        if not has_input_gradients(model, data):
-            reason = "the inputs are whole numbers (tokens), which have no gradient"
+        reason = why_no_input_gradients(model, data)
+        if reason is not None:
             return [Reading(metric.missing(Outcome.NOT_APPLICABLE, reason))]
         values = loss_gradient_norms(model, data)
         measured = metric.measured(**vars(mean(values)), samples=metric.name)

@@ -26,9 +26,10 @@ class InputNoise(Record):
 
     Each example is answered `draws` times as x + `scale` · s · ε with ε ~ N(0, I), where s is the standard deviation
     of the inputs over the data set: of each feature in a table, of all values together otherwise. Nothing is clipped
-    but integer images, which are rounded into their range. The noise on an example depends on the seed and its index,
-    so candidates pair example by example. Estimated: the standard error and the interval are over examples and hold
-    the noise of the draws.
+    but integer images, which are rounded into their range. Where the inputs name their fields only numbers move, no
+    categories or whole numbers; a missing value stays missing. The noise on an example depends on the seed and its
+    index, so candidates pair example by example. Estimated: the standard error and the interval are over examples and
+    hold the noise of the draws.
     """
 
     version: ClassVar[str] = "1"
@@ -47,10 +48,13 @@ class InputNoise(Record):
         if data.kind != "image" and data.inputs.dtype.kind != "f":
             reason = f"noise has no meaning on inputs of type {data.inputs.dtype}"
             return [Reading(_ACCURACY.missing(Outcome.NOT_APPLICABLE, reason, "give the inputs as floating point"))]
+        if data.movable is not None and not any(data.movable):
+            reason = "no field of the inputs is a number that could move"
+            return [Reading(_ACCURACY.missing(Outcome.NOT_APPLICABLE, reason))]
         if self.draws / 2 > budget.passes:
             reason = f"{self.draws} forward passes, {budget.passes:g} passes left"
             return [Reading(_ACCURACY.missing(Outcome.OVER_BUDGET, reason, "lower draws or raise budget.passes"))]
-        _, deviation = moments(data.inputs, by_feature=data.kind == "table")
+        deviation = _deviation(data)
         right = np.zeros(len(data))
         for draw in range(self.draws):
             answers = _answers(model, data, self.scale * deviation, seed, draw)
@@ -66,6 +70,17 @@ class InputNoise(Record):
             details={"scale": self.scale, "draws": float(self.draws), "mean_deviation": float(np.mean(deviation))},
         )
         return [Reading(measurement, {_ACCURACY.name: Array.pack(right)})]
+
+
+def _deviation(data: AuditData) -> NDArray[np.float64]:
+    """Standard deviation of each feature of a table, else of all values; 0 for those that do not move."""
+    absent = np.isnan(data.inputs) if data.inputs.dtype.kind == "f" else np.zeros(data.inputs.shape, dtype=bool)
+    if absent.any():
+        known = np.ma.masked_array(data.inputs.astype(np.float64), absent)
+        deviation = np.ma.filled(known.std(axis=0 if data.kind == "table" else None), 0.0)
+    else:
+        deviation = moments(data.inputs, by_feature=data.kind == "table")[1]
+    return np.asarray(deviation if data.movable is None else np.where(np.asarray(data.movable), deviation, 0.0))
 
 
 def _answers(

@@ -1,6 +1,7 @@
 """Which measures of a candidate stand still when the same function is written with other parameters."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from pydantic import PositiveFloat, PositiveInt
@@ -155,7 +156,4 @@ def _first(data: AuditData, n: int) -> AuditData:
     """The first examples as a set of their own."""
     if len(data) <= n:
         return data
-    targets = None if data.targets is None else data.targets[:n]
-    groups = None if data.groups is None else data.groups[:n]
-    digest = f"{data.digest}[:{n}]"
-    return AuditData(data.name, data.role, data.inputs[:n], targets, groups, digest, data.kind, data.group_names)
+    return replace(data.head(n), digest=f"{data.digest}[:{n}]")

@@ -122,7 +122,8 @@ class LabelFree(Record):
         assert validation is not None
         n = min(len(validation), len(data), self.copied)
         if validation.inputs.dtype.kind != "f" and validation.kind != "image":
-            return metric.missing(Outcome.NOT_APPLICABLE, "inputs that are whole numbers cannot be blended")
+            what = "texts" if validation.kind == "text" else "inputs that are whole numbers"
+            return metric.missing(Outcome.NOT_APPLICABLE, f"{what} cannot be blended")
         if n < 20:
             return metric.missing(Outcome.NOT_APPLICABLE, f"{n} examples; 20 are needed for a norm to mean anything")
         if self.copies * n / len(data) / 2 > budget.passes:

@@ -53,10 +53,10 @@ class Spectrum(Record):
     A Ritz value never exceeds λ_max and never undercuts λ_min, so that estimates are bounds; the intervals reach to
     where the eigenvalues are with 95 %, both together, over random starts (van Dorsselaer et al. 2000), however many
     steps the run took. It stops when they are as narrow as asked. What has not converged is said to have not.
-    Its run is that of `spectral_density`: whoever comes second continues it.
+    By ``interval`` its run is that of `spectral_density`: whoever comes second continues it.
     """
 
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     requires: ClassVar[type] = Differentiable
     role: ClassVar[Role] = "train"
     metrics: ClassVar[tuple[Metric, ...]] = (LAMBDA_MAX, LAMBDA_MIN, SPECTRAL_NORM, CONDITION_NUMBER, GRADIENT_NORM)
@@ -70,7 +70,8 @@ class Spectrum(Record):
     proof: Proof = "interval"
     """What ends the run: the interval's width, or (``residual``) an error that is only expected, as other libraries do.
 
-    The interval is printed in any case, as wide as the steps make it."""
+    A run that ends by its residual starts halfway along the gradient, which most often takes three products. The
+    interval is printed in any case, as wide as the steps make it."""
     max_steps: PositiveInt = 40
     """Most Hessian-vector products over all the data."""
     floor: float = Field(1e-3, gt=0, lt=1)
@@ -81,7 +82,7 @@ class Spectrum(Record):
     def measure(self, model: Differentiable, data: AuditData, seed: int, budget: Budget) -> Sequence[Reading]:
         """All from one run and one gradient; a value that has not converged is an outcome with the best so far."""
         surface = Surface.of(model, data, self.parameters)
-        run = SharedRun.of(surface, seed)
+        run = SharedRun.of(surface, seed, along_gradient=self.proof == "residual")
         affordable = run.ready + int((budget.passes - 1) / 2)
         remembered = steps_within(budget.memory_bytes / 2, surface.origin)
         limit = min(self.max_steps, affordable, remembered)

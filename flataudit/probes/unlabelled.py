@@ -29,8 +29,8 @@ class Unlabelled(Record):
     """Average confidence on unlabelled inputs, and the predictions from which agreement is computed.
 
     Arrays, one value an example, for the set ``<set>``: ``average_confidence/<set>``, and ``predictions/<set>``: the
-    most probable class (uint8 or int32), or the value (float64) of a regression; ``validation_predictions``, the same on the
-    validation inputs, against which agreement on the set is held. One forward pass over each, for all probes.
+    most probable class (uint8 or int32), or the value (float64) of a regression; ``validation_predictions``, the same
+    on the validation inputs, against which agreement on the set is held. One forward pass over each, for all probes.
     """
 
     version: ClassVar[str] = "2"

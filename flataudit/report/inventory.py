@@ -87,6 +87,7 @@ def data_sets(record: AuditRecord) -> Table:
         (
             Cell(data.name),
             Cell(data.role),
+            Cell(data.kind, note="declared" if data.declared else "inferred"),
             Cell(numbers.count(data.n), "number"),
             Cell(" × ".join(str(size) for size in data.shape) or "1", "number"),
             Cell(numbers.count(data.classes), "number"),
@@ -98,7 +99,7 @@ def data_sets(record: AuditRecord) -> Table:
     return Table(
         "data",
         "What it was measured on",
-        ("Set", "Role", "Examples", "Shape", "Classes", "Groups", "Digest"),
+        ("Set", "Role", "Kind", "Examples", "Shape", "Classes", "Groups", "Digest"),
         (Group(made),),
     )
 

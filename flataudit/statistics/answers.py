@@ -48,4 +48,5 @@ def said(predictions: "NDArray[np.generic]") -> "NDArray[np.generic]":
     """
     if predictions.ndim == 1:
         return np.ascontiguousarray(predictions, dtype=np.float64)
-    return np.argmax(predictions, axis=1).astype(np.uint8 if predictions.shape[1] <= 256 else np.int32)
+    small = np.uint8 if predictions.shape[1] <= 256 else np.int32
+    return np.asarray(np.argmax(predictions, axis=1), dtype=small)

@@ -90,6 +90,7 @@ class _Table:
     def __init__(self, examined: Sequence[Examined], policy: Policy, replicates: int, seed: int) -> None:
         self.confidence, self.matching = policy.non_inferiority.confidence, policy.matching
         self.clusters, self.drawn = _clusters(examined) if policy.clustered else None, (replicates, seed)
+        self.places = _places(examined) if policy.clustered else {}
         self.clustered = policy.clustered
         self.always = (policy.non_inferiority.metric, "score")
         kept = {(m.metric, _label(one)): values(one, m.metric) for one in examined for m in one.evidence.measurements}
@@ -100,7 +101,8 @@ class _Table:
 
     def pair(self, first: Examined, second: Examined) -> Iterator[Comparison]:
         """All comparisons of two candidates."""
-        differences = first.evidence.protocol.differences(second.evidence.protocol)
+        one, other = first.evidence.protocol, second.evidence.protocol
+        differences, precisions = one.differences(other, of_answers=True), one.differences(other)
         apart = unmatched(first, second, self.matching)
         shared = [m.metric for m in first.evidence.measurements if measured(first, m.metric)]
         for metric in dict.fromkeys((*self.always, *shared)):
@@ -114,6 +116,9 @@ class _Table:
             elif differences:
                 reason = f"measured differently: {'; '.join(differences)}"
                 yield record.model_copy(update={"better": ours.better, "reason": reason})
+            elif precisions and is_flatness(ours):
+                reason = f"computed differently: {'; '.join(precisions)}"
+                yield record.model_copy(update={"better": ours.better, "reason": reason, "matched": False})
             elif apart and is_flatness(ours):
                 found_apart = {"reason": apart.reason, "matched": not apart.known}
                 yield record.model_copy(update={"better": ours.better, **found_apart})
@@ -151,10 +156,12 @@ class _Table:
             return score.clustered(self.samples[first], self.samples[second], self.clusters, **settings)
         if one is None or other is None or metric.startswith(_OTHER_EXAMPLES) or is_flatness(ours):
             return None
-        if self.clusters is None or len(self.clusters) != len(one) or len(one) != len(other):
+        places = self.places.get(ours.probe)
+        clusters = self.clusters if self.clusters is None or places is None else self.clusters[places]
+        if clusters is None or len(clusters) != len(one) or len(one) != len(other):
             reason = "the policy says clustered, and the groups of the examples are not known: list the probe groups"
             return Difference(float(other.mean() - one.mean()), None, None, None, len(one), "clustered", reason)
-        return clustered_difference(one, other, self.clusters, **settings)
+        return clustered_difference(one, other, clusters, **settings)
 
 
 _OTHER_EXAMPLES = ("shift_accuracy/", "shift_group_accuracy/", "agreement/", "average_confidence/", "group_accuracy/")
@@ -170,6 +177,17 @@ class _Settings(TypedDict):
 def _clusters(examined: Sequence[Examined]) -> "NDArray[np.generic] | None":
     """The group of each validation example, the same for all candidates."""
     return next((found for one in examined if (found := array(one, "validation_groups")) is not None), None)
+
+
+def _places(examined: Sequence[Examined]) -> "Mapping[str, NDArray[np.int64]]":
+    """By probe, which validation examples it chose, where it did not take all; the same for all candidates."""
+    found: dict[str, NDArray[np.int64]] = {}
+    for one in examined:
+        for probe in {m.probe for m in one.evidence.measurements} - set(found):
+            chosen = array(one, f"{probe}/examples")
+            if chosen is not None and chosen.ndim == 1 and chosen.dtype == np.int64:
+                found[probe] = chosen.astype(np.int64)
+    return found
 
 
 def _label(examined: Examined) -> str:

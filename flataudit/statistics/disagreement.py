@@ -1,7 +1,8 @@
 """How often each two candidates answer differently on clean and on corrupted validation inputs.
 
 Candidates of equal accuracy may be wrong on different examples; where they part under corruption, one of them is
-fragile. Near-copies count as one other candidate, as in `flataudit.statistics.agreement`. The predictions come from probes that keep them (``validation_predictions``, ``corruption_predictions``).
+fragile. Near-copies count as one other candidate, as in `flataudit.statistics.agreement`. The predictions come
+from probes that keep them (``validation_predictions``, ``corruption_predictions``).
 """
 
 from collections.abc import Mapping, Sequence

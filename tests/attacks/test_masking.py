@@ -8,8 +8,10 @@ from networks import Network, relu_mlp
 from torch import nn
 
 from flataudit.attacks.curve import robustness_curve
+from flataudit.attacks.masking import masking
 from flataudit.attacks.methods import Attack, Settings
 from flataudit.attacks.purse import Purse
+from flataudit.attacks.region import Region
 from flataudit.attacks.schedule import Schedule
 from flataudit.attacks.victims import Victims
 from flataudit.contracts import Budget
@@ -103,3 +105,20 @@ def test_what_the_budget_has_no_room_for_is_left_out():
     assert found.robust == {} and found.masking is None and found.left.shape == (120,)
     barely = curve(Network(Rounded()), budget=Budget(passes=5))
     assert list(barely.robust) == [0.4] and barely.masking is None
+
+
+def test_what_an_unfinished_check_found_counts_all_the_same():
+    """Right is at most the least that any attack which ran has left, complete or not."""
+    model = Network(Rounded())
+    answers = model.predict(ROWS)
+    few = Victims(ROWS, (ROWS @ W > 0).astype(np.int64), np.arange(120), answers)
+    attack, other = Attack("gradient", SETTINGS), Attack("coordinate", SETTINGS)
+    region, none = Region(room(4), "linf", 0.4), np.zeros(120, dtype=bool)
+    found = masking(
+        model, few, region, fooled=none, attack=attack, other=other, purse=Purse(model, Budget(passes=8), 120)
+    )
+    assert not found.complete and found.suspects == () and found.fooled.any()
+    bare = curve(model, check=0)
+    ended = [curve(model, budget=Budget(passes=passes)) for passes in range(4, 16, 2)]
+    ended = [one for one in ended if 0.4 in one.robust and one.masking is None]
+    assert min(one.robust[0.4].sum() for one in ended) < bare.robust[0.4].sum()

@@ -116,6 +116,13 @@ def test_an_empty_purse_ends_it():
     assert purse.empty() and purse.spent() < 3
 
 
+WIDE = Room(np.ones(()), np.asarray(-np.inf), np.asarray(np.inf))
+
+
+def ball(norm: str, inputs: np.ndarray, space: Room = WIDE):
+    return Region(space, norm, 1.0).around(inputs)  # type: ignore[arg-type]
+
+
 def test_proposals():
     assert [share_moved(q, 10_000, 0.8) for q in (0, 11, 8001)] == [0.8, 0.4, 0.8 / 512]
     draws = Draws(0, "x", np.arange(200))
@@ -123,10 +130,31 @@ def test_proposals():
     assert set(np.unique(columns)) == {-1.0, 1.0} and (columns == columns[:, :, :1]).all()
     assert lengths(stripes((2, 5, 6), "l2", draws)) == pytest.approx(1)
     still = np.zeros((200, 2, 5, 6))
-    moved = squares(still, 0.3, "linf", draws)
+    moved = squares(ball("linf", still), still, 0.3, draws)
     assert ((moved != 0).sum(axis=(2, 3)) == 9).all() and (np.abs(moved).max(axis=1).sum(axis=(1, 2)) == 9).all()
     assert ((moved != 0).any(axis=(0, 1))).all()  # every pixel by some square
-    assert lengths(squares(stripes((2, 5, 6), "l2", draws), 0.3, "l2", draws)) == pytest.approx(1)
-    few = coordinates(np.zeros((200, 4)), 0.0, "linf", draws)
+    assert lengths(squares(ball("l2", still), stripes((2, 5, 6), "l2", draws), 0.3, draws)) == pytest.approx(1)
+    table = np.zeros((200, 4))
+    few = coordinates(ball("linf", table), table, 0.0, draws)
     assert ((few != 0).sum(axis=1) == 1).all() and (few != 0).any(axis=0).all()
     assert 20 < (np.abs(few).max(axis=1) == 1).sum() < 180
+
+
+@pytest.mark.parametrize("low", [-np.inf, 0.0])
+def test_no_query_is_spent_on_the_same_point_of_the_border(low: float):
+    """Half of all signs would propose it again, and so would what the range of inputs cuts off."""
+    draws, inputs = Draws(0, "x", np.arange(300)), np.zeros((300, 1, 5, 6))
+    around = ball("linf", inputs, Room(np.ones(()), np.asarray(low), np.asarray(np.inf)))
+    z = around.inside(stripes((1, 5, 6), "linf", draws))
+    flat = z.reshape(300, -1)
+    table = ball("linf", flat, Room(np.ones(30), np.full(30, low), np.full(30, np.inf)))
+    for moved in (squares(around, z, 0.01, draws), coordinates(table, flat, 0.0, draws)):
+        assert (moved.reshape(300, -1) != flat).any(axis=1).all()
+
+
+def test_a_small_image_begins_where_its_slopes_promise_and_is_exact_on_a_linear_model():
+    weights, images = two_classes(PATTERN[:16]), IMAGES.reshape(-1, 1, 4, 4)[:150]
+    few = victims(weights, images, (images.reshape(150, -1) @ PATTERN[:16] > 0).astype(np.int64))
+    exact = robust(weights, few, Region(room(16), "linf", 0.2))
+    assert np.array_equal(~hunt(Answers(weights), few, Region(WIDE, "linf", 0.2), queries=34, image=True), exact)
+    assert 0.1 < exact.mean() < 0.9

@@ -1,10 +1,12 @@
 """Model folders as MLflow writes them, made without MLflow: an MLmodel file and one file of data."""
 
+import textwrap
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -16,6 +18,20 @@ from flataudit.evidence import Candidate
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 FEATURES, CLASSES = 4, 3
 MLMODEL = "flavors:\n  pytorch: {model_data: data, pytorch_version: 2.6.0}\n"
+STATE = "flavors:\n  flataudit.state_dict: {model_data: data}\n"
+ARCHITECTURE = """
+    from torch import nn
+    from sizes import WIDTH
+
+    def build(width=WIDTH, classes=3):
+        return nn.Sequential(nn.Linear(4, width), nn.Tanh(), nn.Linear(width, classes))
+
+    def raises():
+        raise RuntimeError("no such data")
+
+    def number():
+        return 7
+"""
 
 
 def seeded(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -61,6 +77,26 @@ def exported(path: Path, module: nn.Module, *, train: bool = False, batch: int |
 def pickled(path: Path, thing: object) -> Path:
     """Anything as a pickled `model.pth`."""
     torch.save(thing, folder(path) / "data" / "model.pth")
+    return path
+
+
+def repository(path: Path, width: int = 8) -> dict[str, str]:
+    """A user's own code: one module that imports another; the `architecture` that names it."""
+    path.mkdir()
+    (path / "nets.py").write_text(textwrap.dedent(ARCHITECTURE))
+    (path / "sizes.py").write_text(f"WIDTH = {width}\n")
+    return {"use": "nets:build", "path": str(path)}
+
+
+def state(path: Path, content: object = None, name: str = "state_dict.pth") -> Path:
+    """A state as MLflow names it."""
+    torch.save(network().state_dict() if content is None else content, folder(path, STATE) / "data" / name)
+    return path
+
+
+def safetensors(path: Path) -> Path:
+    package = pytest.importorskip("safetensors.torch")
+    package.save_file(network().state_dict(), folder(path) / "data" / "model.safetensors")
     return path
 
 

@@ -12,6 +12,7 @@ from flataudit.backends import tokenizers
 from flataudit.backends.text import DifferentiableOfTexts, PredictorOfTexts, prepared
 from flataudit.backends.tokenizers import make_reader
 from flataudit.backends.torch_model import TorchModel
+from flataudit.config import parse_config
 from flataudit.contracts import Budget, Candidate, Differentiable, Job, Meter, Predictor, TokenizerSpec
 from flataudit.data.examples import checked
 from flataudit.errors import ConfigurationError, DataError, ModelError
@@ -256,3 +257,31 @@ def test_texts_and_tokenizer_belong_together():
     assert prepared(job(), table)[0] is table
     with pytest.raises(ModelError, match="inputs of kind table"):
         prepared(job(tokenizer=TokenizerSpec(use="bytes", max_length=4)), table)
+
+
+# ── In a policy file ──
+
+
+POLICY = """
+model: m
+data: {validation: {use: npz, path: v.npz, inputs: words, kind: text}}
+tokenizer: {use: words, path: vocabulary, max_length: 8, unknown: 1}
+"""
+
+
+def test_the_policy_file_names_the_tokenizer_and_binds_it_to_its_bytes(tmp_path):
+    file = tmp_path / "vocabulary"
+    file.write_text("<pad>\n<unk>\ngood")
+    found = parse_config(POLICY, base=tmp_path).plan()
+    assert found.tokenizer.path == str(file) and found.tokenizer.digest.startswith("sha256:")
+    worker = found.job(Candidate(name="m", uri="m"), tmp_path)
+    assert worker.tokenizer == found.tokenizer and ids(worker.tokenizer, ["good day"]) == [[2, 1] + [0] * 6]
+    file.write_text("<pad>\n<unk>\nbad")
+    assert parse_config(POLICY, base=tmp_path).plan().tokenizer.digest != found.tokenizer.digest
+    with pytest.raises(DataError, match="changed while the audit ran"):
+        make_reader(worker.tokenizer, tmp_path)
+    file.unlink()
+    with pytest.raises(ConfigurationError, match=r"readable file .*vocabulary.*`tokenizer: path`"):
+        parse_config(POLICY, base=tmp_path)
+    with pytest.raises(ConfigurationError, match="did you mean max_length"):
+        parse_config(POLICY.replace("max_length", "max_lenght"), base=tmp_path)

@@ -194,7 +194,7 @@ class Returns(nn.Module):
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda x: (x, x), "got a tuple; declare `output:`, where the scores are"),
+        (lambda x: (x, x), "got a tuple of 2.*declare `output:`, where the scores are, for example `output: 0`"),
         (lambda x: {"logits": x}, "got a dict"),
         (lambda x: x.argmax(1), "scores or values, got torch.int64"),
         (lambda x: x.sum(), r"got shape \(\)"),
@@ -220,10 +220,11 @@ def test_one_example_is_a_sample_too() -> None:
     verify(TorchModel(network(), "multiclass"), examples(1))
 
 
-def test_a_compiled_module_is_its_original_and_a_script_none() -> None:
+def test_a_compiled_module_is_its_original_and_a_script_a_module() -> None:
     net = network()
     assert plain_module(net) is net
     assert plain_module(torch.compile(net, backend="eager")) is net
     with pytest.warns(DeprecationWarning):
-        assert plain_module(torch.jit.trace(net, torch.zeros(2, FEATURES))) is None
+        scripted = torch.jit.trace(net, torch.zeros(2, FEATURES))
+    assert plain_module(scripted) is scripted
     assert plain_module("net") is None

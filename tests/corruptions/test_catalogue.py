@@ -2,13 +2,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 
-from flataudit.corruptions import scale
+from flataudit.corruptions import catalogue, scale
 from flataudit.corruptions.catalogue import CORRUPTIONS, DEFAULT_KINDS, EFFECTS, KINDS, SEVERITIES, Suite
 from flataudit.corruptions.draws import Draws
 from flataudit.corruptions.effects import effect
 from flataudit.corruptions.image import Range
 from flataudit.corruptions.samples import sample
+from flataudit.corruptions.sampling import interpolation
 from flataudit.errors import ConfigurationError
 
 GENERATOR = np.random.default_rng(7)
@@ -27,7 +29,7 @@ every_kind = pytest.mark.parametrize(("data", "kind"), CASES)
 
 
 @every_kind
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(order=st.permutations(range(40)), severity=st.sampled_from(SEVERITIES), size=st.integers(1, 25))
 def test_an_example_is_corrupted_by_its_index_alone(data, kind, order, severity, size):
     inputs, order = DATA[data][:40], np.array(order)
@@ -88,7 +90,7 @@ def test_images_of_any_size_and_of_bytes_stay_in_their_range(kind, shape):
 
 
 @pytest.mark.parametrize("kind", KINDS["image"])
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(low=st.floats(-100, 100), width=st.floats(0.1, 1000))
 def test_severity_is_relative_to_the_range(kind, low, width):
     unit = (IMAGES[:20].astype(np.float64) - IMAGES[:20].min()) / np.ptp(IMAGES[:20])
@@ -158,6 +160,34 @@ def test_scale_is_of_the_whole_set_whatever_the_blocks(monkeypatch):
     np.testing.assert_allclose(scale.moments(IMAGES, by_feature=False)[1], IMAGES.std(dtype=float))
     parts = list(scale.blocks(IMAGES))
     assert len(parts) == 60 and np.array_equal(np.concatenate([IMAGES[part] for part in parts]), IMAGES)
+
+
+@every_kind
+def test_examples_are_corrupted_a_few_at_a_time_to_the_same_bits(data, kind, monkeypatch):
+    inputs = DATA[data][:50]
+    whole = SUITES[data].corrupt(inputs, kind, 4, seed=5)
+    for values in (1, 500):
+        monkeypatch.setattr(catalogue, "_CACHED_VALUES", values)
+        assert np.array_equal(SUITES[data].corrupt(inputs, kind, 4, seed=5), whole)
+
+
+@pytest.mark.parametrize("severity", SEVERITIES)
+def test_blur_is_the_gaussian_filter_written_out(severity):
+    sigma = CORRUPTIONS["image"]["blur"].amounts[severity - 1] * 8
+    expected = gaussian_filter(IMAGES.astype(float), (0, 0, sigma, sigma), mode="nearest")
+    np.testing.assert_allclose(
+        SUITES["image"].corrupt(IMAGES, "blur", severity, seed=0), expected, rtol=1e-5, atol=1e-5
+    )
+
+
+def test_zoom_is_the_mean_of_matrices_that_read_between_the_pixels():
+    images, centre = IMAGES.astype(float), 3.5
+    total = np.zeros_like(images)
+    factors = 1 + 0.36 * np.arange(3) / 2
+    for factor in factors:
+        matrix = interpolation(centre + (np.arange(8) - centre) / factor, 8)
+        total += matrix @ images @ matrix.T
+    np.testing.assert_allclose(SUITES["image"].corrupt(IMAGES, "zoom", 5, seed=0), total / 3, rtol=1e-5, atol=1e-5)
 
 
 def test_constant_images_and_single_rows():

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from flataudit.corruptions.catalogue import KINDS, Suite
 from flataudit.corruptions.draws import Draws
 from flataudit.corruptions.effects import edit_shares
+from flataudit.corruptions.scale import blocks
 from flataudit.corruptions.text import case, drop, lookalikes, swap, typos, whitespace
 from flataudit.corruptions.tokens import Characters, code_points, texts
 from flataudit.errors import ConfigurationError
@@ -116,3 +117,23 @@ def test_wrong_tokenizers_are_refused():
         Suite.of(ids, "text", tokenizer=Characters(ALPHABET))
     with pytest.raises(ConfigurationError, match=r"ids from 0 to 2.*got 3"):
         Suite.of(ids, "text", tokenizer=Characters("_ab"))
+
+
+def test_edit_distances_of_texts_of_every_length_against_the_plain_recurrence():
+    def distance(one, other):
+        row = list(range(len(other) + 1))
+        for i, a in enumerate(one, 1):
+            last, row = row, [i]
+            for j, b in enumerate(other, 1):
+                row.append(min(last[j] + 1, row[-1] + 1, last[j - 1] + (a != b)))
+        return row[-1]
+
+    clean = np.array(["", "a", "abcab", "kitten", "", "flaw", "abc"])
+    other = np.array(["", "", "cabab", "sitting", "xy", "lawn", "abc"])
+    expected = [distance(a, b) / max(len(a), 1) for a, b in zip(clean.tolist(), other.tolist(), strict=True)]
+    np.testing.assert_allclose(edit_shares(code_points(clean), code_points(other)), expected)
+
+
+def test_blocks_of_texts_are_counted_in_characters():
+    texts = np.array(["a" * 100, "b", "c", "d"])
+    assert [(part.start, part.stop) for part in blocks(texts, 250)] == [(0, 2), (2, 4)]

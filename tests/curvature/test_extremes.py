@@ -1,6 +1,7 @@
 """The ends of the spectrum against dense Hessians and chosen spectra, and whether their reach keeps its word."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +9,8 @@ import torch
 from networks import Network, dense_hessian, examples, relu_mlp, softmax_regression, tanh_mlp
 from torch import Tensor, nn
 
-from flataudit.curvature.extremes import Extremes, extreme_eigenvalues, extremes, reach
-from flataudit.curvature.lanczos import LanczosRun, SharedRun
+from flataudit.curvature.extremes import Extremes, _within, extreme_eigenvalues, extremes, reach
+from flataudit.curvature.lanczos import LanczosRun, SharedRun, Tridiagonal
 from flataudit.curvature.randomness import generator, normals
 from flataudit.curvature.surface import Surface
 
@@ -96,6 +97,42 @@ def test_the_reach_holds_at_every_step_at_once(kind: str, least: float) -> None:
         at_half += any(reach(one, len(values), failure=0.5) < high for one in known)
     assert failed / seeds <= 0.05
     assert least <= at_half / seeds <= 0.5 + 3 * (0.25 / seeds) ** 0.5
+
+
+@pytest.mark.parametrize("kind", ["uniform", "outliers", "one"])
+@pytest.mark.parametrize("along", ["second", "top"])
+def test_the_reach_holds_whatever_the_uniform_direction_is_added_to(kind: str, along: str) -> None:
+    """400 seeds, at every step at once; the hardest is a direction without any part in the extreme eigenvector."""
+    values, seeds, failed = SPECTRA[kind].double(), 400, 0
+    added = torch.zeros(len(values), dtype=torch.float64)
+    added[values.argsort()[-2 if along == "second" else -1]] = 1.0
+    for seed in range(seeds):
+        run = beside(values, seed, added)
+        failed += any(short_of(float(values.max()), run.to(steps), len(values)) for steps in range(1, 6))
+    assert failed / seeds <= 0.025 + 3 * (0.025 * 0.975 / seeds) ** 0.5
+
+
+def beside(values: Tensor, seed: int, added: Tensor) -> SharedRun:
+    """A run from a uniform direction and a fixed vector together."""
+    drawn = normals(values, generator(seed, "test"))
+    start = drawn / drawn.norm() + added
+    return SharedRun(LanczosRun(start[None], stretch=float(start.norm())), lambda rows: rows * values)
+
+
+def short_of(truth: float, found: Tridiagonal, dimension: int) -> bool:
+    """Whether the reach ends before the truth, without looking for where it ends."""
+    return not found.exhausted and _within(found, dimension, truth - 1e-9 - float(found.ritz[0][-1]))
+
+
+def test_a_stretch_that_is_kept_silent_voids_the_reach() -> None:
+    values, failed = SPECTRA["one"].double(), 0
+    added = torch.zeros(len(values), dtype=torch.float64)
+    added[1] = 20.0
+    for seed in range(100):
+        found = beside(values, seed, added).to(1)
+        failed += short_of(3.0, replace(found, stretch=1.0), len(values))
+        assert reach(found, len(values)) < reach(replace(found, stretch=40.0), len(values))
+    assert failed > 20
 
 
 def test_only_the_ends_that_are_asked_for_are_waited_for() -> None:

@@ -164,7 +164,33 @@ def test_all_probes_of_a_surface_share_the_run_of_a_seed() -> None:
     again = SharedRun.of(surface, 3)
     again.to(5)
     assert network.meter.matvecs == spent and network.meter.reused == 5 * 2 * len(data)
-    assert SharedRun.of(surface, 4).ready == 0
+    assert SharedRun.of(surface, 4).ready == SharedRun.of(surface, 3, along_gradient=True).ready == 0
+
+
+def test_a_run_along_the_gradient_starts_halfway_to_it() -> None:
+    network, data = Network(tanh_mlp()), examples()
+    surface = Surface.of(network, data)
+    uniform = SharedRun.of(surface, 3).run.combined(torch.ones(1, 1))[0]
+    slope = Surface(network, data).gradient(surface.origin)[1]
+    expected = uniform + slope / slope.norm()
+    run = SharedRun.of(surface, 3, along_gradient=True)
+    assert torch.allclose(run.run.combined(torch.ones(1, 1))[0], expected / expected.norm(), atol=1e-12)
+    assert run.to(2).stretch == run.to(2).cut(1).stretch == pytest.approx(float(expected.norm()))
+    assert SharedRun.of(surface, 3).to(2).stretch == 1.0
+
+
+def test_the_gradient_comes_with_kept_graphs_and_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, found = examples(), []
+    for free in (2**30, 1):
+        monkeypatch.setattr(hessian_module, "free_bytes", lambda _, free=free: free)
+        network = Network(tanh_mlp())
+        surface = Surface.of(network, data)
+        surface.self_check()
+        before = network.meter.forward, network.meter.backward
+        found.append(Hessian(surface).slope())
+        assert network.meter.forward - before[0] == network.meter.backward - before[1] == len(data)
+        assert surface.slope_here()[1] is found[-1]
+    assert torch.allclose(*found, atol=1e-12)
 
 
 @pytest.mark.parametrize("batch", [64, 17])
@@ -179,7 +205,8 @@ def test_kept_graphs_give_the_products_of_the_surface(batch: int, monkeypatch: p
     before = network.meter.matvecs, network.meter.forward
     for _ in range(2):
         assert torch.allclose(kept(rows), expected, atol=1e-10)
-    assert network.meter.matvecs - before[0] == 2 * 3 * len(data) and network.meter.forward == before[1]
+    assert network.meter.matvecs - before[0] == 2 * 3 * len(data)
+    assert network.meter.forward - before[1] == len(data)  # of the gradient, which comes with them
     monkeypatch.setattr(hessian_module, "free_bytes", lambda _: 1)
     assert torch.allclose(Hessian(surface)(rows), expected, atol=1e-10)
 

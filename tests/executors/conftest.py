@@ -33,4 +33,5 @@ def make_job(tmp_path: Path) -> MakeJob:
 def strange(monkeypatch: pytest.MonkeyPatch) -> Path:
     """Workers are strange ones from here on."""
     monkeypatch.setattr(process, "worker_command", lambda: (sys.executable, "-I", str(STRANGE_WORKER)))
+    monkeypatch.setattr(process, "warm_start", lambda *_: None)
     return STRANGE_WORKER

@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from flataudit.contracts import Job
 from flataudit.errors import DataError
 from flataudit.evidence import Array, AuditProtocol, Evidence, Examined, Metric
 from flataudit.executors import worker
-from flataudit.executors.frames import ArrayHeader, EvidenceHeader, ProgressNote, Request, encode
+from flataudit.executors.frames import ArrayHeader, EvidenceHeader, ProgressNote, Request, SelfTest, encode
 
 SEEN = Metric(name="seen")
 
@@ -178,6 +179,11 @@ def claims_isolation(job: Job, request: Request) -> None:
     os.write(request.answers, encode(request.nonce, EvidenceHeader(), evidence.model_dump_json().encode()))
 
 
+def says_nothing_of_itself(job: Job, request: Request) -> None:
+    os.write(request.answers, encode(request.nonce, EvidenceHeader(), evidence_bytes(job)))
+    time.sleep(120)
+
+
 def stops(job: Job, request: Request) -> None:
     (Path(job.artifact) / f"{os.getpid()}.pid").touch()
     os.kill(os.getpid(), signal.SIGSTOP)
@@ -255,6 +261,7 @@ HOSTILE = {
         not_finite,
         wrong_shape,
         claims_isolation,
+        says_nothing_of_itself,
         stops,
         digs,
         closes,
@@ -267,15 +274,32 @@ HOSTILE = {
 }
 
 
+UNCONFINED = {"hang", "wait_for_other"}
+"""They leave marks for the test."""
+SILENT = {"says_nothing_of_itself"}
+
+
+def begin(request: Request) -> None:
+    """What a worker says before anything else, without doing it."""
+    found = SelfTest(environment=tuple(os.environ), found={}, tripwire=False)
+    os.write(request.answers, encode(request.nonce, found))
+    with socket.socket(fileno=request.channel) as channel:
+        channel.recv(1)
+
+
 def main() -> None:
     raw = sys.stdin.buffer.read()
     request = Request.model_validate_json(raw)
     assert request.job is not None
     name = request.job.candidate.name
     if name in HOSTILE:
+        if name not in SILENT:
+            begin(request)
         HOSTILE[name](request.job, request)
     else:
         chosen = EXAMINERS[name]
+        if name in UNCONFINED:
+            worker.apply = lambda *_, **__: None  # type: ignore[assignment]
         worker.examine = lambda job, announce, finished=None: chosen(job, announce)  # type: ignore[assignment]
         worker.serve(request)
 

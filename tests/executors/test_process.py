@@ -16,8 +16,11 @@ import pytest
 from flataudit.contracts import Job
 from flataudit.evidence import Examined, Outcome
 from flataudit.executors import process
+from flataudit.executors.environment import available_cores, worker_environment
 from flataudit.executors.frames import Limits, Request
-from flataudit.executors.process import ProcessExecutor, available_cores, worker_environment
+from flataudit.executors.isolation import enforceable, isolation
+from flataudit.executors.launching import fresh
+from flataudit.executors.process import ProcessExecutor
 from flataudit.executors.supervision import Bounds, Worker, WorkerError
 
 MakeJob = Callable[..., Job]
@@ -89,17 +92,19 @@ def test_the_worker_sees_no_secret_and_no_descriptor_of_the_parent(
     assert isinstance(descriptors, list) and [d.partition(":")[0] for d in descriptors] == ["pipe"]
     assert found["leader"] == [True, True]
     assert Path(str(found["cwd"])).parent == scratch
-    assert one.evidence.isolation == {
-        **dict.fromkeys(("env", "time", "mem"), "enforced"),
-        **dict.fromkeys(("fs", "net", "proc", "uid"), "none"),
-    }
+    assert one.evidence.isolation == enforceable()
 
 
 def test_a_worker_cannot_claim_more_isolation_than_it_has(strange: Path, make_job: MakeJob) -> None:
     one = examined(make_job("claims_isolation"))
     assert one.evidence["seen"].estimate == 1
-    assert one.evidence.isolation == process.enforceable()
-    assert one.evidence.isolation["net"] == "none"
+    assert one.evidence.isolation == isolation("env", "time")
+
+
+def test_a_worker_that_does_not_test_itself_first_is_not_believed(strange: Path, make_job: MakeJob) -> None:
+    one = examined(make_job("says_nothing_of_itself"))
+    reason = str(one.evidence["validation_accuracy"].reason)
+    assert reason.startswith("expected a self-test first, got a frame of kind evidence")
 
 
 def test_a_leaking_environment_is_noticed_by_the_same_test(
@@ -257,8 +262,8 @@ def test_a_worker_that_cannot_start_is_evidence(make_job: MakeJob, monkeypatch: 
 
 def test_of_endless_output_one_mebibyte_is_kept(strange: Path, make_job: MakeJob, tmp_path: Path) -> None:
     request = Request(nonce="n", limits=Limits(address_space=None, cpu_seconds=60), job=make_job("prints_for_ever"))
-    command = process.worker_command()
-    with Worker(command, request, environment={}, scratch=tmp_path) as worker:
+    with Worker(fresh(process.worker_command(), {}), request, scratch=tmp_path) as worker:
+        worker.begin()
         with pytest.raises(WorkerError) as caught:
             list(worker.answers(Bounds(seconds=2), Event()))
         assert len(worker._output) == 2**20

@@ -1,5 +1,7 @@
 """The probe: closed forms through its door, pairing, what it refuses, and another library's attack."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from flataudit.data.examples import checked
 from flataudit.errors import ConfigurationError, ModelError, PluginError
 from flataudit.evidence import Outcome
 from flataudit.probes.adversarial import Adversarial
+from flataudit.statistics.clusters import clustered_mean
 from flataudit.statistics.proportions import wilson_interval
 from flataudit.testing.probes import check_probe
 from flataudit.testing.subjects import standard_subjects
@@ -56,8 +59,17 @@ def load(inputs: np.ndarray, labels: np.ndarray) -> AuditData:
     return checked("validation", "validation", inputs, labels, source="memory")
 
 
+NOT = Outcome.NOT_APPLICABLE
+
+
 def measure(probe: Adversarial, data: AuditData, model: Predictor | None = None, seed: int = 0, budget=AMPLE):
-    return list(probe.measure(model or linear(), data, seed, budget))
+    """The readings that fit the task; the other metric must say that it does not."""
+    model = model or linear()
+    *found, apart = probe.measure(model, data, seed, budget)
+    one, other = sorted(("adversarial_accuracy", "adversarial_loss"), reverse=model.task == "regression")
+    assert apart.measurement.metric == other and apart.measurement.outcome is NOT
+    assert all(reading.measurement.metric.startswith(one) for reading in found)
+    return found
 
 
 @pytest.mark.parametrize("model", [linear, Hyperplane])
@@ -166,19 +178,15 @@ def test_images_are_attacked_by_squares():
     assert found.details["mean_change_allowed"] == pytest.approx(0.3 * images.std())
 
 
-NOT = Outcome.NOT_APPLICABLE
-
-
 def test_what_cannot_be_attacked_says_why():
     data = gaussian_classes(40)
     bytes_ = load(np.random.default_rng(0).integers(0, 255, (40, 1, 8, 8)).astype(np.uint8), data.targets)
-    values = load(data.inputs, np.random.default_rng(0).standard_normal(40))
     several = AuditData("v", "validation", data.inputs, np.zeros((40, 2), np.int64), None, "sha256:0")
     same = load(np.ones((40, 3)), data.targets)
-    regressor = Network(seeded(nn.Linear(3, 1)), "regression")
+    labels = Network(seeded(nn.Linear(3, 2)), "multilabel")
     for given, model, words in (
         (bytes_, linear(), "between whole numbers"),
-        (values, regressor, "regression model"),
+        (data, labels, "multilabel model"),
         (several, linear(), "several answers"),
         (same, linear(), "no scale"),
     ):
@@ -243,9 +251,9 @@ def test_single_precision_and_a_single_example():
     assert found.n == 1 and found.interval[1] - found.interval[0] > 0.5
 
 
-def _art(module: nn.Module, order: object, epsilon: float, data: AuditData) -> float:
-    """Robust share by ART's projected gradient descent: 40 steps from the input."""
-    from art.attacks.evasion import ProjectedGradientDescent
+def _art(module: nn.Module, order: object, epsilon: float, data: AuditData, *, queries: int = 0) -> float:
+    """Robust share by ART's projected gradient descent, 40 steps from the input, or by its square attack."""
+    from art.attacks.evasion import ProjectedGradientDescent, SquareAttack
     from art.estimators.classification import PyTorchClassifier
 
     classifier = PyTorchClassifier(
@@ -254,7 +262,14 @@ def _art(module: nn.Module, order: object, epsilon: float, data: AuditData) -> f
     attack = ProjectedGradientDescent(
         classifier, norm=order, eps=epsilon, eps_step=2.5 * epsilon / 40, max_iter=40, batch_size=500, verbose=False
     )
+    if queries:
+        state = np.random.get_state()  # it draws from the global generator, which stays as it was
+        attack = SquareAttack(
+            classifier, norm=order, eps=epsilon, max_iter=queries, p_init=0.8, nb_restarts=1, verbose=False
+        )
     moved = attack.generate(data.inputs, data.targets)
+    if queries:
+        np.random.set_state(state)
     return float(np.mean(classifier.predict(moved).argmax(axis=1) == data.targets))
 
 
@@ -269,5 +284,126 @@ def test_as_strong_as_another_librarys(ball, order, epsilon):
     data = load(inputs, labels)
     theirs = _art(module, order, epsilon, data)
     probe = Adversarial(norm=ball, epsilon=epsilon, unit="input", limits=(-9.0, 9.0), starts=1, check=0)
+    ours = measure(probe, data, Network(module))[0].measurement.estimate
+    assert ours <= theirs + 0.01 and 0.2 < theirs < 0.98
+
+
+class Plane:
+    """w·x + b, and nothing but answers."""
+
+    task, batch_size, dtype, device = "regression", 64, "float64", "cpu"
+
+    def __init__(self, bias: float = 0.3) -> None:
+        self.meter, self.bias = Meter(), bias
+
+    def predict(self, inputs: np.ndarray) -> np.ndarray:
+        self.meter.forward += len(inputs)
+        return np.asarray(inputs.astype(np.float64) @ W + self.bias)
+
+
+def plane(bias: float = 0.3) -> Network:
+    module = nn.Linear(3, 1).double()
+    with torch.no_grad():
+        module.weight.copy_(torch.tensor(W)[None])
+        module.bias.fill_(bias)
+    return Network(module, "regression")
+
+
+def noisy_values(n: int) -> AuditData:
+    generator = np.random.default_rng(5)
+    inputs = generator.standard_normal((n, 3))
+    return load(inputs, inputs @ W + 0.3 + generator.standard_normal(n) * (np.arange(n) % 4 > 0))
+
+
+@pytest.mark.parametrize("model", [plane, Plane])
+@pytest.mark.parametrize("ball", ["linf", "l2"])
+def test_the_worst_loss_of_a_linear_model_is_exact(model, ball):
+    """(|w·x + b − y| + ε‖w‖_q)², also where the clean error is 0 and has no side; q dual to the norm."""
+    data = noisy_values(200)
+    probe = Adversarial(norm=ball, epsilon=(0.2, 0.5), unit="input", limits="none", queries=9)
+    readings = measure(probe, data, model())
+    chosen = np.asarray(readings[0].arrays["adversarial/examples"].view())
+    error = np.abs(data.inputs @ W + 0.3 - data.targets)[chosen]
+    for reading, epsilon in zip(readings, (0.2, 0.2, 0.5), strict=True):
+        exact = (error + epsilon * np.linalg.norm(W, ord=1 if ball == "linf" else 2)) ** 2
+        found = reading.measurement
+        assert np.asarray(reading.arrays[found.metric].view()) == pytest.approx(exact, rel=1e-6)
+        assert found.estimate == pytest.approx(exact.mean(), rel=1e-6) and found.bound == "lower"
+        assert found.standard_error == pytest.approx(exact.std(ddof=1) / np.sqrt(200), rel=1e-6)
+        assert found.details["clean_loss"] == pytest.approx((error**2).mean())
+
+
+@pytest.mark.parametrize("model", [plane, Plane])
+def test_the_worst_loss_within_the_range_of_inputs(model):
+    """Where inputs end, the side with more room may be the worse one although the target is on the other."""
+    data = noisy_values(150)
+    inside = load(np.clip(data.inputs, 0.0, 1.0), data.targets)
+    probe = Adversarial(epsilon=0.6, unit="input", limits=(0.0, 1.0), queries=40)
+    (reading,) = measure(probe, inside, model())
+    chosen = np.asarray(reading.arrays["adversarial/examples"].view())
+    x, y = inside.inputs[chosen], inside.targets[chosen]
+    up, down = (np.clip(x + side * 0.6 * np.sign(W), 0.0, 1.0) @ W + 0.3 - y for side in (1, -1))
+    exact = np.maximum(np.abs(up), np.abs(down)) ** 2
+    assert np.asarray(reading.arrays["adversarial_loss"].view()) == pytest.approx(exact, rel=1e-6)
+    nearer = np.where(x @ W + 0.3 >= y, np.abs(up), np.abs(down)) ** 2
+    assert (exact > nearer + 1e-9).any()
+
+
+def test_steep_and_flat_regressions_pair_by_example():
+    data = noisy_values(120)
+    one, other = measure(Adversarial(), data, plane())[0], measure(Adversarial(), data, Plane(bias=1.3))[0]
+    assert one.arrays["adversarial/examples"] == other.arrays["adversarial/examples"]
+    gain = np.asarray(other.arrays["adversarial_loss"].view()) - np.asarray(one.arrays["adversarial_loss"].view())
+    assert gain.mean() > 0 and (gain < 0).any()
+
+
+class Hole(Plane):
+    def predict(self, inputs: np.ndarray) -> np.ndarray:
+        found = super().predict(inputs)
+        return np.where(np.abs(inputs[:, 0]) > 4, np.nan, found)
+
+
+def test_an_answer_that_is_no_number_is_a_failure_and_not_a_small_loss():
+    data = noisy_values(60)
+    probe = Adversarial(epsilon=(2.5, 0.01), unit="input", limits="none", queries=12)
+    wide, wide_too, narrow = (reading.measurement for reading in measure(probe, data, Hole()))
+    assert wide.outcome is wide_too.outcome is Outcome.FAILED and "without a finite answer" in wide.reason
+    assert narrow.outcome is Outcome.MEASURED
+
+
+def test_a_regression_whose_budget_ends():
+    data = noisy_values(400)
+    for model in (Plane(), plane()):
+        found = measure(Adversarial(), data, model, budget=Budget(passes=2.0))[0].measurement
+        assert found.outcome is Outcome.OVER_BUDGET and "lower max_examples" in found.advice
+
+
+def test_groups_give_the_interval_of_whole_groups_in_the_details():
+    data = gaussian_classes(600)
+    signed = (2 * data.targets - 1) * (data.inputs @ W)
+    groups = np.argsort(np.argsort(signed)) // 12  # fifty groups whose members share their fate
+    probe = Adversarial(epsilon=0.3, unit="input", limits="none", max_examples=400)
+    (reading,) = measure(probe, replace(data, groups=groups))
+    found, chosen = reading.measurement, np.asarray(reading.arrays["adversarial/examples"].view())
+    values = np.asarray(reading.arrays["adversarial_accuracy"].view())
+    expected = clustered_mean(values, groups[chosen], seed=0)
+    assert (found.details["clustered_low"], found.details["clustered_high"]) == expected.interval
+    assert found.details["clusters"] == 50 and found.details["design_effect"] > 4
+    alone = found.interval[1] - found.interval[0]
+    assert found.details["clustered_high"] - found.details["clustered_low"] > 1.8 * alone
+    assert "clusters" not in measure(probe, data)[0].measurement.details
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_square_attack_is_as_strong_as_another_librarys():
+    pytest.importorskip("art", reason="adversarial-robustness-toolbox is not installed: no parity test")
+    generator = np.random.default_rng(0)
+    images = generator.standard_normal((100, 1, 12, 12)).astype(np.float32)
+    module = seeded(nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(600, 3)), scale=0.3)
+    module = module.float().eval()
+    labels = module(torch.tensor(images)).argmax(dim=1).numpy()
+    data = load(images, labels)
+    theirs = _art(module, np.inf, 0.03, data, queries=100)
+    probe = Adversarial(epsilon=0.03, unit="input", limits=(-9.0, 9.0), method="search", queries=100)
     ours = measure(probe, data, Network(module))[0].measurement.estimate
     assert ours <= theirs + 0.01 and 0.2 < theirs < 0.98

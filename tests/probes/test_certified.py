@@ -1,5 +1,7 @@
 """The probe of randomised smoothing, on Gaussian classes and a linear model, where all is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -147,3 +149,14 @@ def test_wrong_parameters_are_refused_when_the_probe_is_made(parameters, words):
 
 def test_conforms():
     check_probe(plugins.make("probes", "certified", {"radius": [0.1, 0.2], "draws": 20, "choosing": 5, "alpha": 0.01}))  # type: ignore[arg-type]
+
+
+def test_groups_give_the_interval_of_whole_groups_in_the_details():
+    data = gaussian_classes(100)
+    groups = np.argsort(np.argsort((2 * data.targets - 1) * (data.inputs @ W))) // 10
+    bare, grouped = (
+        measure(Certified(), one)["certified_radius"].measurement for one in (data, replace(data, groups=groups))
+    )
+    assert grouped.estimate == bare.estimate and grouped.interval == bare.interval and "clusters" not in bare.details
+    assert grouped.details["clusters"] == 10 and grouped.details["design_effect"] > 3
+    assert grouped.details["clustered_high"] - grouped.details["clustered_low"] > bare.interval[1] - bare.interval[0]

@@ -10,7 +10,7 @@ from flataudit.contracts import Budget, Meter, Predictor
 from flataudit.corruptions import scale
 from flataudit.corruptions.catalogue import DEFAULT_KINDS, KINDS, Suite
 from flataudit.data.examples import checked
-from flataudit.errors import ConfigurationError
+from flataudit.errors import ConfigurationError, ModelError
 from flataudit.evidence import Outcome
 from flataudit.probes.corruption import Corruption
 from flataudit.testing.probes import check_probe
@@ -258,3 +258,121 @@ def test_calibrated_strengths_have_equal_effects():
 
 def test_conforms():
     check_probe(Corruption(severities=(1, 5)))
+
+
+# ── The kind of the data, declared or inferred ──
+
+
+class Mean(Linear):
+    """Which third of the range the mean of an example lies in."""
+
+    def predict(self, inputs):
+        mean = inputs.reshape(len(inputs), -1).mean(axis=1)
+        return log_softmax(-30 * (mean[:, None] - [0.25, 0.5, 0.75]) ** 2, axis=1)
+
+
+class Vowels(Linear):
+    def predict(self, inputs):
+        assert inputs.dtype.kind == "U" and inputs.ndim == 1
+        share = np.array([sum(c in "aeiou" for c in text) / max(len(text), 1) for text in inputs.tolist()])
+        return log_softmax(-30 * (share[:, None] - [0.0, 0.5, 1.0]) ** 2, axis=1)
+
+
+def series():
+    return checked("v", "validation", IMAGES.reshape(400, 2, 32), LABELS, source="memory", kind="series")
+
+
+def texts(n=300):
+    words = np.array(["rhythm myth", "banana beet", "aeiou oui"])
+    return checked("v", "validation", words[LABELS[:n]], LABELS[:n], source="memory")
+
+
+def test_the_kinds_come_from_the_data_and_the_probe_overrides_them():
+    found = measure(Corruption(severities=(5,)), series(), model=Mean()).measurement
+    assert found.details["kinds"] == ",".join(DEFAULT_KINDS["series"]) and found.details["data_kind"] == "series"
+    table = checked("v", "validation", IMAGES.reshape(400, 64), LABELS, source="memory", kind="table")
+    assert measure(Corruption(severities=(5,)), table, model=Mean()).measurement.details["data_kind"] == "table"
+    flat = checked("v", "validation", IMAGES[:, 0], LABELS, source="memory", kind="series")
+    over = measure(Corruption(data_kind="image", severities=(5,)), flat, model=Mean()).measurement
+    assert over.details["data_kind"] == "image" and over.details["channels"] == "none (inferred)"
+    other = checked("v", "validation", IMAGES, LABELS, source="memory", kind="other")
+    assert measure(Corruption(), other).measurement.outcome is Outcome.NOT_APPLICABLE
+
+
+def test_texts_are_corrupted_as_texts(monkeypatch):
+    reading = measure(Corruption(severities=(1, 5)), texts(), model=Vowels())
+    found = reading.measurement
+    assert found.details["data_kind"] == "text (inferred)" and found.details["kinds"] == ",".join(DEFAULT_KINDS["text"])
+    effects = np.array(reading.arrays["corruption/effect"].values())
+    assert (effects[:, 1] > effects[:, 0]).all() and 0.5 < found.estimate < 1
+    for characters in (110, 7):
+        monkeypatch.setattr(scale, "_BLOCK_VALUES", characters)
+        assert measure(Corruption(severities=(1, 5)), texts(), model=Vowels()).arrays == reading.arrays
+
+
+def test_long_texts_are_measured_on_fewer(monkeypatch):
+    asked = []
+    monkeypatch.setattr(Suite, "changes", lambda self, clean, changed: asked.append(len(clean)) or np.zeros(len(clean)))
+    monkeypatch.setattr("flataudit.probes.corruption._MOST_EDITS", 20 * (11**2 + 1))
+    measure(Corruption(severities=(1,), kinds=("case",)), texts(), model=Vowels())
+    assert sum(asked) == 20
+
+
+def test_the_answers_are_kept_small_for_disagreement():
+    probe = Corruption(kinds=("blur", "noise"), severities=(2, 5))
+    kept = measure(probe, load()).arrays["corruption_predictions"]
+    assert (kept.format, kept.shape) == ("B", (4, 400))
+    suite = Suite.of(IMAGES, "image")
+    expected = Linear().predict(suite.corrupt(IMAGES, "blur", 5, seed=0)).argmax(axis=1)
+    np.testing.assert_array_equal(np.asarray(kept.view())[1], expected)
+
+    class Regressor(Linear):
+        task = "regression"
+
+        def predict(self, inputs):
+            return inputs.sum(axis=1)
+
+    rows = GENERATOR.normal(size=(60, 3))
+    assert "corruption_predictions" not in measure(Corruption(), load(rows, rows.sum(axis=1)), model=Regressor()).arrays
+
+
+# ── Bad input ──
+
+
+@pytest.mark.parametrize(
+    ("inputs", "kind"),
+    [
+        (np.full((400, 1, 8, 8), 0.5), None),
+        (np.full((400, 3, 8, 8), 7, np.uint8), None),
+        (np.ones((400, 4)), None),
+        (np.ones((400, 2, 1)), "series"),
+    ],
+)
+def test_constant_data_are_not_applicable(inputs, kind):
+    data = checked("v", "validation", inputs, LABELS, source="memory", kind=kind)
+    found = measure(Corruption(), data, model=Mean()).measurement
+    assert found.outcome is Outcome.NOT_APPLICABLE and "all inputs are equal" in found.reason
+
+
+def test_some_constant_images_are_no_trouble():
+    images = IMAGES.copy()
+    images[:200] = 0.5
+    found = measure(Corruption(kinds=[k for k in KINDS["image"] if k != "saturate"], severities=(5,)), load(images))
+    assert np.isfinite(found.measurement.estimate) and np.isfinite(found.arrays["corruption/effect"].values()).all()
+
+
+def test_series_of_one_point_of_time_and_texts_of_no_character():
+    points = checked("v", "validation", IMAGES[:, 0, 0, :, None], LABELS, source="memory", kind="series")
+    assert measure(Corruption(), points, model=Mean()).measurement.outcome is Outcome.MEASURED
+    empty = checked("v", "validation", np.where(LABELS == 0, "", "aeiou"), LABELS, source="memory")
+    some = measure(Corruption(), empty, model=Vowels())
+    assert some.measurement.outcome is Outcome.MEASURED
+    nothing = checked("v", "validation", np.array([""] * 400), LABELS, source="memory")
+    found = measure(Corruption(), nothing, model=Vowels())
+    assert not np.any(found.arrays["corruption/effect"].values()) and found.measurement.estimate == np.mean(LABELS == 0)
+
+
+def test_missing_values_that_the_model_cannot_take_are_its_failure_and_said():
+    rows = GENERATOR.normal(size=(400, 4)) + LABELS[:, None]
+    with pytest.raises(ModelError, match=r"missing values, got NaN; leave `missing` at median"):
+        measure(Corruption(kinds=("missing",), missing="nan"), load(rows), model=Mean())

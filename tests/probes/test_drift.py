@@ -95,3 +95,8 @@ def test_it_conforms() -> None:
         return Subject("two sets", _Silent(), data, lambda: b"")  # type: ignore[arg-type]
 
     check_probe(Drift(), subjects=[subject])
+
+
+def test_texts_are_not_applicable() -> None:
+    found = _found(np.array(["a", "b"] * 20), np.array(["c", "d"] * 20))
+    assert all("texts have no features" in (m.reason or "") for m in found.values())

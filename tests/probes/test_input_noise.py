@@ -4,7 +4,7 @@ from scipy.special import log_expit
 from scipy.stats import norm
 
 from flataudit import plugins
-from flataudit.contracts import Budget, Meter
+from flataudit.contracts import Budget, InputField, Meter
 from flataudit.corruptions import scale
 from flataudit.data.examples import checked
 from flataudit.evidence import Outcome
@@ -108,3 +108,42 @@ def test_codes_are_not_applicable_and_the_budget_holds():
     assert measure(InputNoise(), codes).measurement.outcome is Outcome.NOT_APPLICABLE
     found = measure(InputNoise(), load(*gaussian_classes(50)), budget=Budget(passes=2)).measurement
     assert found.outcome is Outcome.OVER_BUDGET and found.advice
+
+
+class Recording(Hyperplane):
+    """Keeps what it is asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    def predict(self, inputs):
+        self.asked.append(inputs)
+        return super().predict(np.nan_to_num(inputs))
+
+
+def test_only_the_numbers_among_named_fields_move():
+    x, labels = gaussian_classes(200)
+    x[:, 1] = np.rint(x[:, 1])
+    fields = (InputField(name="a"), InputField(name="b", kind="integer"), InputField(name="c"))
+    data = checked("validation", "validation", x, labels, source="memory", fields=fields)
+    model = Recording()
+    moved = measure(InputNoise(draws=2), data, model=model)
+    for asked in model.asked:
+        np.testing.assert_array_equal(asked[:, 1], x[:, 1])
+        assert (asked[:, [0, 2]] != x[:, [0, 2]]).all()
+    still = tuple(InputField(name=name, kind="category", categories=("x",)) for name in "abc")
+    data = checked("validation", "validation", np.zeros((9, 3)), np.arange(9) % 2, source="memory", fields=still)
+    assert measure(InputNoise(), data).measurement.outcome is Outcome.NOT_APPLICABLE
+    assert moved.measurement.outcome is Outcome.MEASURED
+
+
+def test_missing_values_stay_missing_and_the_others_move_by_their_own_deviation():
+    x, labels = gaussian_classes(20_000)
+    x[::4, 0] = np.nan
+    data = checked("validation", "validation", x, labels, source="memory", gaps=True)
+    model = Recording()
+    measure(InputNoise(scale=0.5, draws=1), data, model=model)
+    asked = np.concatenate(model.asked)
+    np.testing.assert_array_equal(np.isnan(asked), np.isnan(x))
+    np.testing.assert_allclose(np.nanstd(asked - x, axis=0), 0.5 * np.nanstd(x, axis=0), rtol=0.03)

@@ -1,9 +1,12 @@
 """Guesses of accuracy through the probe: what they say of themselves, and when they are not given."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from flataudit.contracts import AuditData, Budget, Meter
+from flataudit.data.examples import checked
 from flataudit.evidence import Measurement, Outcome
 from flataudit.examination import measure_all
 from flataudit.probes.label_free import LabelFree
@@ -103,3 +106,17 @@ def test_it_conforms() -> None:
         return Subject("four normals", _Centres(), data, lambda: _Centres.centres.tobytes())  # type: ignore[arg-type]
 
     check_probe(LabelFree(), subjects=[subject])
+
+
+def test_texts_are_guessed_of_but_not_blended() -> None:
+    class Reader(_Centres):
+        def predict(self, inputs):  # type: ignore[no-untyped-def]
+            return np.log(np.where(np.eye(4)[[len(text) for text in inputs.tolist()]] == 1, 0.7, 0.1))
+
+    lengths = np.random.default_rng(0).integers(0, 4, 60)
+    texts = np.array(["", "a", "bb", "ccc"])[lengths]
+    reference = checked("validation", "validation", texts, lengths, source="memory")
+    data = replace(checked("week", "unlabelled", texts, source="memory"), reference=reference)
+    found = {r.measurement.metric: r.measurement for r in LabelFree().measure(Reader(), data, 0, Budget())}
+    assert found["estimated_accuracy_doc/week"].estimate == 1.0
+    assert "texts cannot be blended" in (found["estimated_accuracy_nuclear/week"].reason or "")

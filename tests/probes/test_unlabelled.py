@@ -36,7 +36,7 @@ def test_confidence_and_classes() -> None:
     assert measurement.estimate == pytest.approx(0.65)
     assert reading.arrays["average_confidence/last-week"].values() == pytest.approx([0.7, 0.6])
     kept = reading.arrays["predictions/last-week"]
-    assert (kept.format, kept.values()) == ("q", [0, 2])
+    assert (kept.format, kept.values()) == ("B", [0, 2])
 
 
 def test_regression_keeps_its_values() -> None:

@@ -169,3 +169,35 @@ def test_disagreement_needs_another_and_kept_predictions() -> None:
     some = with_disagreement([_kept("1", [0, 1]), _kept("2", [0, 0]), _candidate("3", None)])
     assert "no predictions" in (some[2].evidence["disagreement/clean"].reason or "")
     assert some[0].evidence["disagreement/clean"].estimate == 0.5
+
+
+def test_near_copies_are_one_other_candidate_and_no_copy_parts_from_its_own() -> None:
+    base = [0] * 100
+    other, third = [1] * 40 + [0] * 60, [0] * 90 + [2] * 10
+    shaken = [[0] * 50 + [1] * 50]
+    kept = [
+        _kept("1", base, [base]),
+        # A copy in all but its answers to corrupted inputs.
+        _kept("2", [*base[:-1], 1], shaken),
+        _kept("3", other, [other]),
+        _kept("4", third, [third]),
+    ]
+    found = with_disagreement(kept)
+    clean = [one.evidence["disagreement/clean"].estimate for one in found]
+    assert clean[0] == pytest.approx((0.4 + 0.1) / 2)
+    assert clean[2] == pytest.approx(((0.4 + 0.41) / 2 + 0.5) / 2)
+    # The family of the clean answers votes once on the corrupted inputs too.
+    corrupted = [one.evidence["disagreement/corrupted"] for one in found]
+    assert corrupted[1].estimate == pytest.approx((0.9 + 0.5) / 2)
+    assert corrupted[3].estimate == pytest.approx(((0.1 + 0.5) / 2 + 0.5) / 2)
+    assert corrupted[0].details["with v2"] == 0.5
+    copies = with_disagreement(kept[:2])
+    assert "near-copies" in (copies[0].evidence["disagreement/corrupted"].reason or "")
+
+
+def test_predictions_of_another_size_or_kind_are_refused_by_name() -> None:
+    kept = [_kept("1", [0, 1, 1], [[0, 1, 1]]), _kept("2", [0, 0, 1], [[0, 1, 0]]), _kept("3", [0, 0, 0], [[0], [1]])]
+    found = with_disagreement(kept)
+    assert "another kind of answer" in (found[2].evidence["disagreement/corrupted"].reason or "")
+    assert found[2].evidence["disagreement/clean"].outcome is Outcome.MEASURED
+    assert found[0].evidence["disagreement/corrupted"].estimate == pytest.approx(1 / 3)

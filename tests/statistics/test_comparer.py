@@ -13,6 +13,7 @@ from flataudit.evidence import Array, AuditProtocol, Candidate, Evidence, Examin
 from flataudit.judge import decide
 from flataudit.plugins import load
 from flataudit.policy import NonInferiority, Policy, ScoreWeights
+from flataudit.statistics.clusters import clustered_difference
 from flataudit.statistics.comparer import PairedComparer
 from flataudit.statistics.means import bounded_mean, mean
 
@@ -201,6 +202,46 @@ def test_each_pair_once_and_symmetric() -> None:
         assert other.interval == pytest.approx(one.interval, abs=1e-9)
         assert other.p_value == pytest.approx(one.p_value, abs=1e-12)
         assert other.standard_error == pytest.approx(one.standard_error, abs=1e-12)
+
+
+def _attacked(label: str, seed: int, chosen: NDArray[np.int64]) -> tuple[Examined, Floats]:
+    """Correctness of 400 chosen ones of 600 examples that come in tens, all of a ten alike."""
+    alike = np.repeat(np.random.default_rng(seed).random(60) < 0.8, 10).astype(np.float64)[chosen]
+    one = _examined(label, {"adversarial_accuracy": alike})
+    (measurement,) = one.evidence.measurements
+    evidence = one.evidence.model_copy(
+        update={"measurements": (measurement.model_copy(update={"probe": "adversarial"}),)}
+    )
+    extra = {
+        "validation_groups": Array.pack(np.repeat(np.arange(60), 10)),
+        "adversarial/examples": Array.pack(chosen),
+    }
+    return Examined(evidence, {**one.arrays, **extra}), alike
+
+
+def test_examples_that_a_probe_chose_are_paired_by_their_groups() -> None:
+    chosen = np.random.default_rng(9).permutation(600)[:400].astype(np.int64)
+    (one, first), (other, second) = _attacked("1", 1, chosen), _attacked("2", 2, chosen)
+    found = next(c for c in FEW.compare([one, other], Policy(clustered=True)) if c.metric == "adversarial_accuracy")
+    groups = np.repeat(np.arange(60), 10)[chosen]
+    expected = clustered_difference(first, second, groups, confidence=found.confidence, replicates=400, seed=0)
+    assert found.interval is not None and found.interval == expected.interval
+    plain = next(c for c in FEW.compare([one, other], PLAIN) if c.metric == "adversarial_accuracy")
+    assert found.standard_error is not None and plain.standard_error is not None
+    assert found.standard_error > 2 * plain.standard_error  # tens of alike examples are worth one
+
+
+def test_models_of_another_precision_compare_by_their_answers_alone() -> None:
+    """A forest computes in float64 and a network in float32: accuracies compare, Hessians do not."""
+    trace = Metric(name="hessian_trace", better="lower").measured(1.0, standard_error=0.0)
+    trace = trace.model_copy(update={"probe": "hessian_trace"})
+    one, other = (_examined(str(i), _parts(i), extra=(trace,)) for i in (1, 2))
+    wide = other.evidence.protocol.model_copy(update={"dtype": "d"})
+    other = Examined(other.evidence.model_copy(update={"protocol": wide}), other.arrays)
+    found = {c.metric: c for c in FEW.compare([one, other], PLAIN)}
+    assert found["validation_accuracy"].interval is not None
+    assert found["hessian_trace"].reason == "computed differently: dtype: f / d"
+    assert not found["hessian_trace"].matched and found["hessian_trace"].difference is None
 
 
 def test_unequal_protocols_are_refused_by_name() -> None:

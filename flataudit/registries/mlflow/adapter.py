@@ -4,19 +4,21 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import mlflow
 from pydantic import Field, JsonValue, PositiveFloat
 
+from flataudit.attestation.verifying import Attested
 from flataudit.audit import AuditRecord
 from flataudit.contracts import Check, DataSpec, Receipt
 from flataudit.errors import FlatauditError, NotFoundError
 from flataudit.evidence import Candidate, Record
 from flataudit.journal import Journal, state_folder
 from flataudit.ledger import History, Ledger, LedgerEntry, Resumed
-from flataudit.registries.mlflow import carrying, checkpoints, entering, selection, writing
+from flataudit.registries.mlflow import attesting, carrying, checkpoints, entering, selection, writing
 from flataudit.registries.mlflow.client import connect, shown, speaking
 from flataudit.registries.mlflow.description import ModelDescription, describe
 from flataudit.registries.mlflow.fetching import fetched, logged_datasets
@@ -109,6 +111,7 @@ class MlflowRegistry(Record):
 
     def record(self, audit: AuditRecord, files: Path, *, promote: bool) -> Receipt:
         """Write evidence first, then the decision into the ledger; the alias moves after both, its tag comes last."""
+        attesting.seal()  # a key that cannot be read is told before anything is written
         if promote:
             entering.checked(audit)
         with speaking(self.uri):
@@ -117,7 +120,7 @@ class MlflowRegistry(Record):
                 return Receipt(audit_runs=writing.write_scores(client, audit, files))
             runs, notes = self._write(client, audit, files)
             if audit.decision is not None:
-                return self._decided(client, audit, runs, notes, promote=promote)
+                return self._decided(client, audit, runs, notes, files, promote=promote)
             if audit.kind == "audit":
                 notes += self._watched(client, audit)
             return Receipt(audit_runs=runs, notes=tuple(dict.fromkeys(notes)))
@@ -159,7 +162,13 @@ class MlflowRegistry(Record):
             promoter = self._promoter(client)
             entry, notes = carrying.rollback(promoter, self.champion_alias, version=version, reason=reason, actor=actor)
             assert entry.target is not None
-            return Receipt(promoted=entry.target.version, sequence=entry.sequence, notes=tuple(notes))
+            notes += attesting.kept(promoter.book, entry, {}, None)
+            return Receipt(
+                promoted=entry.target.version,
+                sequence=entry.sequence,
+                attestation=entry.attestation,
+                notes=tuple(notes),
+            )
 
     def resume(self) -> Sequence[Resumed]:
         """Finish or close the promotions and rollbacks that were left open, whatever their alias."""
@@ -171,6 +180,12 @@ class MlflowRegistry(Record):
             if not begun and located(client, self.model, journal) is None:
                 return []
             return carrying.resumed(self._promoter(client))
+
+    def attested(self, *, version: str | None) -> Attested:
+        """What `flataudit verify` checks: of a version, or of what the champion alias points to."""
+        alias = None if version else self.champion_alias
+        with speaking(self.uri):
+            return attesting.attested(connect(self.uri), self.uri, self.model, alias=alias, version=version)
 
     def load_audit(self, run_id: str, into: Path) -> None:
         """Download the stored audit of an audit run, or the newest of a scored run, into a folder.
@@ -224,7 +239,7 @@ class MlflowRegistry(Record):
 
     def _promoter(self, client: mlflow.MlflowClient) -> Promoter:
         book = opened(client, self.uri, self.model, Journal(state_folder()))
-        return Promoter(book, self.uri, self.lease_seconds)
+        return Promoter(replace(book, seal=attesting.seal()), self.uri, self.lease_seconds)
 
     def _watched(self, client: mlflow.MlflowClient, audit: AuditRecord) -> list[str]:
         """What to tell of an alias that somebody moved; a model without a ledger gets none for that."""
@@ -242,6 +257,7 @@ class MlflowRegistry(Record):
         audit: AuditRecord,
         runs: Mapping[str, str],
         notes: list[str],
+        files: Path,
         *,
         promote: bool,
     ) -> Receipt:
@@ -253,11 +269,15 @@ class MlflowRegistry(Record):
             remedy = "register it, choose it by its version, and run the gate again"
             notes.append(f"{label} won as a model of its run, where no alias can point: {remedy}")
         winner = runs[label] if label else None
-        draft = entering.drafted(audit, self.champion_alias, promote=promote, audit_run=winner)
-        entry, told = carrying.carried(self._promoter(client), draft)
+        draft = entering.drafted(audit, self.champion_alias, promote=promote, audit_run=winner, files=files)
+        promoter = self._promoter(client)
+        entry, told = carrying.carried(promoter, draft)
+        about = {label: run for label, run in runs.items() if audit.champion is None or label != audit.champion.label}
+        told += attesting.kept(promoter.book, entry, about, files)
         return Receipt(
             audit_runs=runs,
             promoted=entry.target.version if entry.moves and entry.target else None,
             sequence=entry.sequence,
+            attestation=entry.attestation,
             notes=tuple(dict.fromkeys(notes + told)),
         )

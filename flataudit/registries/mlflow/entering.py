@@ -6,12 +6,14 @@ is one line of decisions, and of two gates that compared the same champion at mo
 """
 
 import secrets
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from flataudit.audit import AuditRecord
 from flataudit.errors import ConflictError, RegistryError, TamperedError
 from flataudit.evidence import Candidate, canonical_digest
 from flataudit.ledger import AliasTarget, EntryKind, Ledger, LedgerDraft, LedgerEntry, operation_id, validation_use
+from flataudit.manifest import file_digest
 from flataudit.registries.mlflow import promotion
 from flataudit.registries.mlflow.promotion import Promoter
 from flataudit.registries.mlflow.settling import settled, word_of
@@ -30,6 +32,7 @@ __all__ = [
 
 _ATTEMPTS = 64
 _WHY = 500
+_FILES = ("audit.json", "arrays.npz")
 _CONFIRMATIONS = 3
 _ASKED = "decided as question"
 
@@ -51,7 +54,9 @@ def stamped() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def drafted(audit: AuditRecord, alias: str, *, promote: bool, audit_run: str | None) -> LedgerDraft:
+def drafted(
+    audit: AuditRecord, alias: str, *, promote: bool, audit_run: str | None, files: Path | None = None
+) -> LedgerDraft:
     """The entry of a gate's decision.
 
     Args:
@@ -59,6 +64,7 @@ def drafted(audit: AuditRecord, alias: str, *, promote: bool, audit_run: str | N
         alias: of the champion.
         promote: whether the alias shall move; a winner that is no registered version moves nothing.
         audit_run: of the winner.
+        files: folder of the published audit.
     """
     assert audit.decision is not None
     decision = audit.decision
@@ -81,11 +87,27 @@ def drafted(audit: AuditRecord, alias: str, *, promote: bool, audit_run: str | N
         alpha=decision.alpha,
         validation_use=decision.validation_use,
         evidence={e.candidate.label: e.digest for e in audit.evidences},
+        judged={one.version or one.candidate: one.digest for one in decision.standings if one.digest} or None,
+        files=_digests(files) if files else None,
+        expires=_expiry(audit),
         expected=expected,
         target=target,
         audit_run=audit_run if moves else None,
         why=_shortened(decision.why),
     )
+
+
+def _digests(files: Path) -> dict[str, str] | None:
+    """Of the audit's own files, by name."""
+    found = [files / name for name in _FILES if (files / name).is_file()]
+    return {file.name: f"sha256:{file_digest(file)}" for file in found} or None
+
+
+def _expiry(audit: AuditRecord) -> str | None:
+    days = audit.plan.attestation.expires_days
+    if days is None:
+        return None
+    return (datetime.fromisoformat(stamped()) + timedelta(days=days)).isoformat(timespec="seconds")
 
 
 def checked(audit: AuditRecord) -> None:
@@ -136,12 +158,12 @@ def enter(promoter: Promoter, draft: LedgerDraft) -> tuple[LedgerEntry, tuple[st
             continue
         here = None if unfinished else _confirmed(promoter, ledger, draft)
         if here is not None and _drifted(ledger, draft.alias, here):
-            drift = ledger.followed_by(_drift(ledger, draft, promoter.hashed(here)))
+            drift = book.sealed(ledger.followed_by(_drift(ledger, draft, promoter.hashed(here))))
             notes += [drift_told(drift)] if book.append(drift) else []
             continue
         why = _lost(ledger, draft, here) if draft.moves and here is not None else None
         chosen = draft.model_copy(update={"kind": "conflict", "why": _shortened(why)}) if why else draft
-        entry = ledger.followed_by(chosen)
+        entry = book.sealed(ledger.followed_by(chosen))
         if book.append(entry):
             return entry, tuple(notes)
         promotion.sleep(0.01 * (attempt % 8) * (1 + int(promoter.holder[:2], 16) / 64))
@@ -161,7 +183,7 @@ def drift_noted(promoter: Promoter, draft: LedgerDraft) -> str | None:
         here = _confirmed(promoter, ledger, draft)
         if not _drifted(ledger, draft.alias, here):
             return None
-        entry = ledger.followed_by(_drift(ledger, draft, promoter.hashed(here)))
+        entry = promoter.book.sealed(ledger.followed_by(_drift(ledger, draft, promoter.hashed(here))))
         if promoter.book.append(entry):
             return drift_told(entry)
     return None

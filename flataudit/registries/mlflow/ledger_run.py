@@ -13,7 +13,7 @@ import json
 import re
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast, get_args
@@ -28,7 +28,10 @@ from flataudit.ledger import Ending, Ledger, LedgerEntry
 from flataudit.registries.mlflow.client import is_silence, retried
 from flataudit.registries.mlflow.writing import artifact_location, experiment_id
 
-__all__ = ["Claim", "LedgerRun", "directory", "located", "opened"]
+__all__ = ["Claim", "LedgerRun", "Seal", "directory", "located", "opened"]
+
+Seal = Callable[[LedgerEntry, str], bytes | None]
+"""The signed envelope of an entry in the ledger of that run; None where there is nothing to sign."""
 
 _EXPERIMENT = "flataudit-ledger"
 """Holds the ledgers' runs."""
@@ -61,6 +64,8 @@ class LedgerRun:
     run_id: str
     model: str
     journal: Journal
+    seal: Seal | None = None
+    """Signs what is entered; None: entries are unsigned."""
 
     def read(self) -> Ledger:
         """All entries, verified.
@@ -69,7 +74,7 @@ class LedgerRun:
             RegistryError: the chain is broken, or ends before what this machine has seen of it.
         """
         for attempt in range(_TRIES):
-            seen = self._seen()  # first: another process of this machine may see more while this one reads
+            seen = self.seen()  # first: another process of this machine may see more while this one reads
             ledger = self.unverified()
             cut_back = _cut_back(ledger, seen)
             if not cut_back:
@@ -94,6 +99,26 @@ class LedgerRun:
                 endings |= {int(found[2]): cast("Ending", value)} if value in get_args(Ending) else {}
         entries.sort(key=lambda entry: entry.sequence)
         return Ledger(model=self.model, entries=tuple(entries), endings=endings)
+
+    def sealed(self, entry: LedgerEntry) -> LedgerEntry:
+        """The entry with the digest of its signed envelope, which is kept here before the entry is."""
+        envelope = self.seal(entry, self.run_id) if self.seal else None
+        if envelope is None:
+            return entry
+        digest = hashlib.sha256(envelope).hexdigest()
+        self.client.log_text(self.run_id, envelope.decode("ascii"), f"attestations/{digest}.json")
+        return entry.with_attestation(f"sha256:{digest}")
+
+    def envelope(self, entry: LedgerEntry) -> bytes | None:
+        """The signed envelope of an entry, as it is kept; None if it is not."""
+        if entry.attestation is None:
+            return None
+        try:
+            return self._artifact(f"attestations/{entry.attestation.removeprefix('sha256:')}.json")
+        except (OSError, MlflowException) as error:
+            if is_silence(error):
+                raise
+            return None
 
     def append(self, entry: LedgerEntry) -> bool:
         """Write the entry under its number; whether it stands there now."""
@@ -148,11 +173,9 @@ class LedgerRun:
         try:
             told = json.loads(value)
             if "artifact" in told:
-                with tempfile.TemporaryDirectory(prefix="flataudit-") as scratch:
-                    kept = self.client.download_artifacts(self.run_id, str(told["artifact"]), scratch)
-                    entry = LedgerEntry.model_validate_json(Path(kept).read_bytes())
+                entry = LedgerEntry.from_json(self._artifact(str(told["artifact"])))
                 return [entry] if entry.digest == told["digest"] else []
-            return [LedgerEntry.model_validate(told)]
+            return [LedgerEntry.from_json(value)]
         except (ValueError, ValidationError, TypeError, KeyError, OSError, RecursionError, MlflowException) as error:
             if isinstance(error, MlflowException) and is_silence(error):
                 raise
@@ -162,7 +185,12 @@ class LedgerRun:
         with contextlib.suppress(OSError):  # a folder that cannot be written: whoever promotes says so
             self.journal.saw(self.run_id, head)
 
-    def _seen(self) -> Seen | None:
+    def _artifact(self, place: str) -> bytes:
+        with tempfile.TemporaryDirectory(prefix="flataudit-") as scratch:
+            return Path(self.client.download_artifacts(self.run_id, place, scratch)).read_bytes()
+
+    def seen(self) -> Seen | None:
+        """The newest entry that this machine has seen; None where it remembers none."""
         try:
             return self.journal.seen(self.run_id)
         except OSError:

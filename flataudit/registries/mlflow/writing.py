@@ -23,6 +23,7 @@ __all__ = [
     "mirror_metrics",
     "settle",
     "settle_run",
+    "tag_attestation",
     "tag_version",
     "write_audit_run",
     "write_scores",
@@ -161,6 +162,11 @@ def tag_version(client: mlflow.MlflowClient, audit: AuditRecord, evidence: Evide
 def settle(client: mlflow.MlflowClient, candidate: Candidate, decision: str) -> None:
     """How the promotion ended, on the version."""
     _tag(client, candidate, "flataudit.decision", decision)
+
+
+def tag_attestation(client: mlflow.MlflowClient, candidate: Candidate, digest: str) -> None:
+    """Which envelope attests the decision that moved an alias to the version; a pointer for people, never believed."""
+    _tag(client, candidate, "flataudit.attestation", digest)
 
 
 def settle_run(client: mlflow.MlflowClient, run_id: str, decision: str) -> None:
