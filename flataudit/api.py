@@ -1,38 +1,29 @@
 """The notebook's door: `measure` and `compare` on live models, without a registry."""
 
-import hashlib
 import random
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
-from typing import Literal, TypeVar, cast
+from typing import Literal, cast
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from pydantic import JsonValue
-from torch import Tensor, nn
-from torch.export.passes import move_to_device_pass
+from torch import Tensor
 
 from flataudit import plugins
-from flataudit.backends.arguments import Arguments
-from flataudit.backends.feeding import feed
-from flataudit.backends.pt2 import fixed_batch
-from flataudit.backends.torch_model import TorchModel, evaluation_mode, plain_module
-from flataudit.backends.verification import verify
 from flataudit.contracts import AuditData, Budget, LossSpec, OutputKind, Probe, Spec, Task
 from flataudit.data.examples import checked
 from flataudit.decision import Comparison
 from flataudit.errors import ConfigurationError
-from flataudit.evidence import AuditProtocol, Candidate, Evidence, Examined
+from flataudit.evidence import AuditProtocol, Evidence, Examined
 from flataudit.examination import libraries, make_probe, measure_all
+from flataudit.live import Asked, live
 from flataudit.policy import NonInferiority, Policy
 from flataudit.statistics.comparer import PairedComparer
 
 __all__ = ["compare", "measure"]
 
-_T = TypeVar("_T")
 ProbeSpec = str | Mapping[str, object] | Spec
 
 
@@ -81,39 +72,25 @@ def measure(
     """
     data = _data(inputs, targets)
     made = [(spec.use, make_probe(spec)) for spec in _specs(probes, relative_error)]
-    module = _module(model, device, dtype)
-    with _untouched_randomness(), evaluation_mode(module), torch.enable_grad():
-        wrapped = TorchModel(
-            module,
-            task or _task(data),
-            outputs=outputs,
-            loss=loss,
-            fixed_batch=fixed_batch(model) if isinstance(model, torch.export.ExportedProgram) else None,
-            batch_size=batch_size,
-            example_bytes=64 * int(data.inputs[:1].nbytes),
-            arguments=Arguments.of(feed(data, None), module),
-            output=output,
-        )
-        verify(wrapped, data.head(64))
-        if not wrapped.follows_its_parameters(data.inputs[:8]):
-            got, remedy = "a script that keeps some where they cannot be replaced", "export it with torch.export"
-            raise ConfigurationError("a function of its parameters", got=got, remedy=remedy)
+    asked = Asked(task or _task(data), outputs, output, loss, device, dtype, batch_size)
+    with _untouched_randomness(), live(model, data, asked) as (loaded, candidate), torch.enable_grad():
         readings = measure_all(
-            wrapped, [data], made, seed=seed, budget=budget or Budget(), announce=lambda what, share: None
+            loaded.model, [data], made, seed=seed, budget=budget or Budget(), announce=lambda what, share: None
         )
     protocol = AuditProtocol(
         probes=tuple(f"{name}@{probe.version}{_parameters(probe)}" for name, probe in made),
         data={data.name: data.digest},
         seed=seed,
         loss="default" if loss is None else loss.model_dump_json(exclude_unset=True),
-        dtype=wrapped.dtype,
-        device=wrapped.device.partition(":")[0],
+        dtype=loaded.model.dtype,
+        device=loaded.model.device.partition(":")[0],
         libraries=libraries(),
     )
     return Evidence(
-        candidate=_candidate(module),
+        candidate=candidate,
         protocol=protocol,
-        trust="code_bearing",
+        trust=loaded.trust,
+        notes=loaded.notes,
         measurements=tuple(reading.measurement for reading in readings),
     )
 
@@ -164,25 +141,6 @@ def _task(data: AuditData) -> Task:
     return "regression"
 
 
-def _module(model: object, device: str | None, dtype: str | None) -> nn.Module:
-    if isinstance(model, torch.export.ExportedProgram):
-        moved = move_to_device_pass(_copied(model), device) if device else model
-        return _copied(moved.module()).to(getattr(torch, dtype)) if dtype else moved.module()
-    module = plain_module(model)
-    if module is None:
-        got, remedy = f"a {type(model).__name__}", "models of other kinds are not yet measured"
-        raise ConfigurationError("a torch.nn.Module or an exported program", got=got, remedy=remedy)
-    if device is None and dtype is None and not isinstance(module, torch.jit.ScriptModule):
-        return module  # a script is called with other parameters by putting them into it: into a copy of it
-    return _copied(module).to(device=device, dtype=getattr(torch, dtype) if dtype else None)
-
-
-def _copied(thing: _T) -> _T:
-    with warnings.catch_warnings(), torch.no_grad():  # a script's copy would else be a part of a graph
-        warnings.simplefilter("ignore", FutureWarning)  # torch warns of a class of its own in every exported program
-        return deepcopy(thing)
-
-
 def _specs(probes: Sequence[ProbeSpec], relative_error: float | None) -> list[Spec]:
     """Each probe once, however many of its metrics were named; with its parameters, where some were given."""
     chosen: dict[str, Spec] = {}
@@ -231,16 +189,6 @@ def _declaring(metric: str) -> str:
 
 def _parameters(probe: Probe) -> str:
     return str(getattr(probe, "model_dump_json", lambda: "{}")())
-
-
-def _candidate(module: nn.Module) -> Candidate:
-    digest = hashlib.sha256()
-    for name, tensor in module.state_dict().items():
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return Candidate(
-        name=type(module).__name__, flavour="pytorch", uri="memory:", digest=f"sha256:{digest.hexdigest()}"
-    )
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from flataudit.evidence import canonical_digest
 from flataudit.journal import Journal, state_folder
 from flataudit.manifest import file_digest, manifest_digest
 
-__all__ = ["Asked", "NewKey", "keygen", "verification_document", "verification_exit_code", "verify"]
+__all__ = ["Asked", "NewKey", "keygen", "passphrase", "verification_document", "verification_exit_code", "verify"]
 
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 _ENVELOPE = "attestation.dsse.json"

@@ -11,6 +11,7 @@ import base64
 import binascii
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 MAX_BYTES = 1 << 20
 """Of an envelope; one of a gate has some thousands."""
 _MAX_SIGNATURES = 16
+_KEY_ID = re.compile(r"[\x21-\x7e]{1,256}")
 _KEYS = {"payload", "payloadType", "signatures"}
 
 
@@ -81,10 +83,10 @@ def read_envelope(data: bytes) -> Envelope:
     """
     told = strict_json(data, field="envelope", limit=MAX_BYTES)
     if not isinstance(told, dict) or set(told) != _KEYS:
-        got = ", ".join(sorted(told)[:6]) if isinstance(told, dict) else type(told).__name__
+        got = ascii(sorted(told)[:6]) if isinstance(told, dict) else type(told).__name__
         raise AttestationError("envelope", f"the fields {', '.join(sorted(_KEYS))}", got=got[:200])
     if told["payloadType"] != PAYLOAD_TYPE:
-        raise AttestationError("payloadType", PAYLOAD_TYPE, got=repr(told["payloadType"])[:200])
+        raise AttestationError("payloadType", PAYLOAD_TYPE, got=ascii(told["payloadType"])[:200])
     signatures = told["signatures"]
     if not isinstance(signatures, list) or len(signatures) > _MAX_SIGNATURES:
         raise AttestationError("signatures", f"a list of at most {_MAX_SIGNATURES}", got=type(signatures).__name__)
@@ -116,8 +118,8 @@ def _signature(told: object, field: str) -> Signature:
     if not isinstance(told, dict) or set(told) != {"keyid", "sig"}:
         raise AttestationError(field, "keyid and sig", got="others")
     key_id = told["keyid"]
-    if not isinstance(key_id, str) or not key_id or len(key_id) > 256:
-        raise AttestationError(f"{field}.keyid", "the id of a key", got=repr(key_id)[:80])
+    if not isinstance(key_id, str) or not _KEY_ID.fullmatch(key_id):
+        raise AttestationError(f"{field}.keyid", "the id of a key", got=ascii(key_id)[:80])
     return Signature(key_id, _decoded(told["sig"], f"{field}.sig"))
 
 

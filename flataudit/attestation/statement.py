@@ -203,7 +203,7 @@ def read_statement(payload: bytes) -> Statement:
         raise AttestationError("statement", "an object", got=type(told).__name__)
     for field, wanted in (("_type", STATEMENT_TYPE), ("predicateType", PREDICATE_TYPE)):
         if told.get(field) != wanted:
-            raise AttestationError(field, wanted, got=repr(told.get(field))[:200])
+            raise AttestationError(field, wanted, got=ascii(told.get(field))[:200])
     try:
         found = Statement.model_validate_json(payload, strict=True)
         for time in (found.predicate.time_verified, found.terms.expires):

@@ -464,3 +464,14 @@ def test_a_hard_vote_has_no_probabilities() -> None:
     model = sklearn_model(vote, data, "multiclass").model
     assert isinstance(model, SklearnModel) and "a class alone" in str(model.no_probabilities_because)
     assert model.predict(data.inputs).argmax(1).tolist() == vote.predict(data.inputs).tolist()
+
+
+def test_a_live_estimator_is_left_as_it_was() -> None:
+    frame, data = table("val", 0, ("red", "blue"))
+    model = house_model(LogisticRegression()).fit(frame, data.targets)
+    before = joblib.hash(model)
+    twin = sklearn_model(model, data, "binary").model
+    assert isinstance(twin, Differentiable)
+    moved = {name: value + 1 for name, value in twin.weights().items()}
+    assert np.abs(twin.predict_at(moved, data.inputs) - twin.predict(data.inputs)).max() > 0.1
+    assert joblib.hash(model) == before

@@ -81,6 +81,11 @@ def tanh_mlp() -> nn.Module:
     return seeded(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3)))
 
 
+def deep_mlp() -> nn.Module:
+    """Smooth, and with two hidden layers: not diagonal in the first one's output."""
+    return seeded(nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 5), nn.Sigmoid(), nn.Linear(5, 3)))
+
+
 def examples(n: int = 100, *, regression: bool = False, seed: int = 1) -> AuditData:
     """Classes from a noisy linear rule, or values."""
     generator = np.random.default_rng(seed)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from networks import DEVICES, Network, dense_gauss_newton, dense_hessian, examples, seeded
+from networks import DEVICES, Network, deep_mlp, dense_gauss_newton, dense_hessian, examples, seeded
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -130,10 +130,6 @@ def normed(norm: nn.Module) -> nn.Module:
     return nn.Sequential(nn.Linear(4, 6), norm, nn.ReLU(), nn.Linear(6, 3))
 
 
-def deep() -> nn.Module:
-    return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 5), nn.Sigmoid(), nn.Linear(5, 3))
-
-
 class Filters(nn.Module):
     """A smooth convolution, which meets each example several times."""
 
@@ -167,7 +163,7 @@ AFFINE: dict[str, tuple[Callable[[], nn.Module], Callable[[], AuditData]]] = {
 }
 SMOOTH: dict[str, tuple[Callable[[], nn.Module], Callable[[], AuditData]]] = {
     "tanh": (lambda: normed(nn.Tanh()), examples),
-    "deep": (deep, examples),
+    "deep": (deep_mlp, examples),
     "filters": (Filters, examples),
     "layer norm": (lambda: normed(nn.LayerNorm(6)), examples),
     "group norm": (lambda: normed(nn.GroupNorm(2, 6)), examples),
@@ -218,32 +214,6 @@ def test_smooth_networks_have_an_exact_gauss_newton_part_and_an_error_on_the_res
         found = measure(surface, 0, relative_error=0.02, budget=Budget(passes=300))
         assert found is not None and found.trace.standard_error > 0
         assert abs(found.trace.estimate - truth) < 4 * found.trace.standard_error
-
-
-@pytest.mark.parametrize("device", DEVICES)
-def test_one_hidden_layer_leaves_nothing_to_chance(device: str) -> None:
-    """∇² is diagonal in what the only curved layer gives, so that the first signs give it, parameter by parameter."""
-    data = examples(400)
-    network = Network(seeded(nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))), device=device)
-    hessian = dense_hessian(network, data)
-    surface = Surface.of(network, data)
-    for measure, squares in ((hessian_trace, 1.0), (weighted_trace, surface.origin.cpu().numpy() ** 2)):
-        found = measure(surface, 0, relative_error=0.01, budget=Budget(passes=10))
-        assert found is not None and found.trace.standard_error > 0 and found.trace.vectors == 2
-        diagonal = np.diag(hessian) * squares
-        assert found.trace.estimate == pytest.approx(diagonal.sum(), rel=1e-10)
-        for name, part in surface.parts(torch.tensor(diagonal)).items():
-            assert found.trace.by_parameter[name] == pytest.approx(float(part.sum()), rel=1e-9, abs=1e-12)
-
-
-def test_signs_at_the_outputs_do_not_depend_on_the_batch() -> None:
-    found = []
-    for size in (64, 7):
-        network = Network(seeded(deep()))
-        network.batch_size = size
-        found.append(hessian_trace(Surface.of(network, examples()), 3, relative_error=0.02, budget=PLENTY))
-    assert found[0].trace.estimate == pytest.approx(found[1].trace.estimate, rel=1e-10)
-    assert found[0].trace.standard_error == pytest.approx(found[1].trace.standard_error, rel=1e-6)
 
 
 def test_single_precision_loses_nothing_in_wide_layers() -> None:
@@ -435,7 +405,7 @@ def test_the_intervals_of_all_estimated_traces_cover_the_truth() -> None:
     """400 seeds each: signs at outputs and in weights on H − G, mixtures by ghost norms, mixtures by gradients."""
     small = Budget(passes=36)
     data = examples(24)
-    smooth, filters, rare = (Network(seeded(make())) for make in (deep, Filters, Tied))
+    smooth, filters, rare = (Network(seeded(make())) for make in (deep_mlp, Filters, Tied))
     source = np.random.default_rng(4)
     many = checked("train", "train", source.standard_normal((24, 4)), source.integers(0, 60, 24), source="test")
     wide = Network(seeded(nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 60))))
