@@ -11,6 +11,7 @@ import os
 import time
 from pathlib import Path
 
+import clock
 import numpy as np
 import torch
 from clock import Peak, peak_of
@@ -109,6 +110,7 @@ def main() -> None:
         print(json.dumps(child(chosen.child, chosen.data, Budget(passes=chosen.passes, seconds=chosen.seconds))))
         return
     os.environ["OMP_NUM_THREADS"] = "1"
+    clock.LONGEST = 1800 + int(2 * chosen.seconds)  # a probe that has begun may end after the budget
     versions = ", ".join(f"{name} {number}" for name, number in libraries().items())
     print(f"{versions}; one thread, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     print(f"Budget of an audit: {chosen.passes:g} passes, {chosen.seconds:g} s.")

@@ -40,6 +40,7 @@ from flataudit.ledger import validation_use
 from flataudit.policy import Policy
 from flataudit.reuse import EvidenceStore
 from flataudit.stopping import early_stopping
+from flataudit.vocabulary import aligned
 
 __all__ = ["AuditKind", "AuditPlan", "AuditRecord", "DataSummary", "Parts", "run"]
 
@@ -175,7 +176,7 @@ def run(kind: AuditKind, plan: AuditPlan, parts: Parts, occasion: Occasion) -> A
         RegistryError: the registry failed, or refused because something moved meanwhile.
     """
     _check(plan)
-    data = [load_data(spec) for spec in plan.data]
+    data = aligned([load_data(spec) for spec in plan.data])
     specs = tuple(spec.model_copy(update={"digest": d.digest}) for spec, d in zip(plan.data, data, strict=True))
     plan = plan.model_copy(update={"data": specs})
     champion, candidates = _candidates(kind, plan, parts.registry)

@@ -333,7 +333,11 @@ class Meter:
 
 @runtime_checkable
 class Predictor(Protocol):
-    """A model that answers."""
+    """A model that answers.
+
+    It may carry two reasons, as sentences: ``no_curvature_because`` (why it is neither perturbable nor differentiable)
+    and ``no_probabilities_because`` (why its answers rank classes and state no confidence).
+    """
 
     task: Task
     meter: Meter

@@ -17,6 +17,7 @@ from flataudit.contracts import AuditData, Backend, Budget, DataSource, DataSpec
 from flataudit.errors import DataError, FlatauditError, ModelError, UntrustedError
 from flataudit.evidence import AuditProtocol, Cost, Evidence, Examined, Measurement, Metric, Outcome
 from flataudit.manifest import manifest_digest
+from flataudit.vocabulary import aligned
 
 __all__ = [
     "artifact_size",
@@ -34,7 +35,7 @@ Announce = Callable[[str, float], None]
 ARTIFACT_BYTES = Metric(
     name="artifact_bytes", unit="bytes", better="lower", description="Size of all files of the candidate. Exact."
 )
-_ARITHMETIC = ("torch", "numpy", "scipy", "onnxruntime", "scikit-learn")
+_ARITHMETIC = ("torch", "numpy", "scipy", "onnxruntime", "scikit-learn", "xgboost", "lightgbm", "transformers")
 
 
 def make_probe(spec: Spec) -> Probe:
@@ -67,7 +68,7 @@ def examine(job: Job, announce: Announce, finished: Callable[[Examined], None] |
         announce: told what is done now.
         finished: given each probe's part of the evidence as soon as it is there.
     """
-    data = [load_data(spec) for spec in job.data]
+    data = aligned([load_data(spec) for spec in job.data])
     started = time.monotonic()
     known = plugins.names("backends")
     if job.candidate.flavour not in known:
@@ -179,7 +180,8 @@ def _run(
     if data is None:
         outcome, reason, advice = Outcome.NOT_APPLICABLE, f"no {probe.role} data", f"declare data: {probe.role}: …"
     elif not isinstance(model, probe.requires):
-        what = f"the model is not {probe.requires.__name__.lower()}"
+        because = getattr(model, "no_curvature_because", None)
+        what = because or f"the model is not {probe.requires.__name__.lower()}"
         outcome, reason, advice = Outcome.NOT_APPLICABLE, what, None
     elif min(left) <= 0:
         spent = f"the candidate's budget ({budget.passes:g} passes, {budget.seconds:g} s) was used up before"

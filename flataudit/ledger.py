@@ -185,6 +185,8 @@ class Ledger(Record):
     """By number."""
     endings: Mapping[int, Ending] = Field(default_factory=dict)
     """Of promotions and rollbacks, by number; one without is unfinished."""
+    unreadable: tuple[int, ...] = ()
+    """Numbers under which something stands that is no entry."""
 
     @property
     def head(self) -> LedgerEntry | None:
@@ -244,7 +246,7 @@ class Ledger(Record):
         It holds if numbers have no gap, each digest is the entry's own, each entry names the digest of the one before,
         and each move starts from the champion that the entries before it imply, none of them unfinished.
         """
-        found: list[str] = []
+        found = [f"entry {number} cannot be read" for number in self.unreadable]
         previous: str | None = None
         stacks: dict[str, tuple[AliasTarget, ...]] = {}
         for number, entry in enumerate(self.entries, start=1):

@@ -139,13 +139,13 @@ def _module(model: object, device: str | None, dtype: str | None) -> nn.Module:
     if module is None:
         known = "a torch.nn.Module, an exported program, a path or bytes of an ONNX model, or a scikit-learn estimator"
         raise ConfigurationError(known, got=f"a {type(model).__name__}", remedy="pass one of these")
-    if device is None and dtype is None:
+    if device is None and dtype is None and not isinstance(module, torch.jit.ScriptModule):
         return module
     return _copied(module).to(device=device, dtype=getattr(torch, dtype) if dtype else None)
 
 
 def _copied(thing: _T) -> _T:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore", FutureWarning)  # torch warns of a class of its own in every exported program
         return deepcopy(thing)
 

@@ -33,6 +33,10 @@ _EXTRAS = {
     "pyarrow": "table",
     "onnxruntime": "onnx",
     "tokenizers": "text",
+    "sklearn": "sklearn",
+    "skops": "sklearn",
+    "xgboost": "xgboost",
+    "lightgbm": "lightgbm",
 }
 
 

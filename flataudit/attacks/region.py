@@ -4,7 +4,8 @@ Attacks move in units of the ball: ``z = (x − centre) / (ε s)``, with s the u
 |z| ≤ 1 and L2 is ‖z‖ ≤ 1 whatever the data are measured in. A value that never varies has s = 0 and stays.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
@@ -62,6 +63,10 @@ class Room:
             remedy = "correct `limits`, or leave it out: the data's own range"
             raise ConfigurationError(f"inputs within the declared limits {low:g} to {high:g}", got=got, remedy=remedy)
         return cls(scale, np.full_like(smallest, low), np.full_like(largest, high))
+
+    def moving(self, movable: Sequence[bool] | None) -> "Room":
+        """The same, where what must not move (a category's number) has no scale."""
+        return self if movable is None else replace(self, scale=np.where(np.asarray(movable), self.scale, 0.0))
 
 
 @dataclass(frozen=True, eq=False)

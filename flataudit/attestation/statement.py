@@ -166,10 +166,21 @@ def statement_of(entry: LedgerEntry, *, ledger: str, version: str) -> Statement 
         entry: in its place.
         ledger: run that keeps the ledger.
         version: of flataudit.
+
+    Raises:
+        AttestationError: the entry was changed into one that cannot be.
     """
     about = subjects(entry)
     if not about:
         return None
+    try:
+        return _written(entry, about, ledger, version)
+    except ValidationError as error:
+        field, why = first_fault(error, root=f"ledger entry {entry.sequence}")
+        raise AttestationError(field, "an entry of a ledger", got=why) from error
+
+
+def _written(entry: LedgerEntry, about: Mapping[str, str], ledger: str, version: str) -> Statement:
     return Statement(
         subject=tuple(
             Subject(name=name, digest=Digests(sha256=digest.removeprefix("sha256:"))) for name, digest in about.items()

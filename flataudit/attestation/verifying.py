@@ -252,7 +252,11 @@ def _place(statement: Statement, attested: Attested, terms: Terms) -> Iterator[F
     if attested.entry is None or attested.envelope is None:
         return
     version = statement.predicate.verifier.version.get("flataudit", "")
-    wanted = statement_of(attested.entry, ledger=attested.ledger_run or "", version=version)
+    try:
+        wanted = statement_of(attested.entry, ledger=attested.ledger_run or "", version=version)
+    except AttestationError as error:
+        yield Fault(field="ledger", told=str(error))
+        return
     for field_, asked, got in _differences(wanted, statement):
         yield _fault(field_, f"{asked}, as entry {attested.entry.sequence} of the ledger says", got, remedy)
 

@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from threading import Lock
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 __all__ = ["Scripted"]
 
+_JIT: Any = torch.jit
 _Key = tuple[int, tuple[int, ...], tuple[int, ...], torch.dtype]
 
 
@@ -53,7 +54,7 @@ class Scripted:
 
     def __call__(self, state: Mapping[str, Tensor], args: tuple[object, ...], keywords: Mapping[str, object]) -> object:
         """What it returns with these tensors in place of its own of these names."""
-        with self._lock, ExitStack() as undo, torch.jit.optimized_execution(False):  # type: ignore[no-untyped-call]
+        with self._lock, ExitStack() as undo, _JIT.optimized_execution(False):
             for name, tensor in state.items():
                 for slot in self._slots[name]:
                     before = slot.owner.getattr(slot.name)
@@ -102,13 +103,13 @@ def _tensors(module: torch.jit.ScriptModule) -> Iterator[tuple[str, _Slot, Tenso
 
 def _listed(module: torch.jit.ScriptModule) -> Iterator[tuple[_Slot, Tensor]]:
     """Tensors in lists that are attributes, as far as the program reads them."""
-    graph = module.inlined_graph  # its nodes live as long as it does
+    graph = cast("Any", module.inlined_graph)  # its nodes live as long as it does
     names = {node.s("name") for node in graph.findAllNodes("prim::GetAttr")}
-    for part in module.modules():
+    for owner in (cast("Any", part)._c for part in module.modules()):
         for name in sorted(names):
-            value = part._c.getattr(name) if part._c.hasattr(name) else None
+            value = owner.getattr(name) if owner.hasattr(name) else None
             if isinstance(value, list) and value and all(isinstance(one, Tensor) for one in value):
-                yield from ((_Slot(part._c, name, index), tensor) for index, tensor in enumerate(value))
+                yield from ((_Slot(owner, name, index), tensor) for index, tensor in enumerate(value))
 
 
 def _key(tensor: Tensor) -> _Key:

@@ -68,7 +68,10 @@ class Accuracy(Record):
         assert data.targets is not None
         predictions = answers(model, data)
         right = correctness(model.task, predictions, data.targets)
+        because: str | None = getattr(model, "no_probabilities_because", None)
         loss = _loss(losses(model.task, predictions, data.targets))
+        if because is not None:
+            loss = Reading(LOSS.missing(Outcome.NOT_APPLICABLE, because))
         if model.task == "regression":
             values = np.asarray(data.targets, dtype=np.float64)
             return [
@@ -81,12 +84,12 @@ class Accuracy(Record):
         rows = [Reading(accuracy, _array(ACCURACY.name, right) | kept), loss]
         if data.targets.ndim > 1:
             return [*rows, *_absent("several answers an example", BRIER), *_absent("classification", R2, RMSE)]
-        brier = brier_scores(np.exp(predictions), data.targets.astype(np.int64))
-        return [
-            *rows,
-            Reading(BRIER.measured(**vars(mean(brier)), samples=BRIER.name), _array(BRIER.name, brier)),
-            *_absent("classification", R2, RMSE),
-        ]
+        if because is not None:
+            brier = Reading(BRIER.missing(Outcome.NOT_APPLICABLE, because))
+        else:
+            scores = brier_scores(np.exp(predictions), data.targets.astype(np.int64))
+            brier = Reading(BRIER.measured(**vars(mean(scores)), samples=BRIER.name), _array(BRIER.name, scores))
+        return [*rows, brier, *_absent("classification", R2, RMSE)]
 
 
 def _loss(values: NDArray[np.float64]) -> Reading:

@@ -117,6 +117,7 @@ class Adversarial(Record):
         if (unfit := _unfit(model, data)) is not None:
             return [*self._missing(metric, Outcome.NOT_APPLICABLE, *unfit), apart]
         room = Room.of(data.inputs, unit=self.unit, limits=self.limits, by_feature=data.kind == "table")
+        room = room.moving(data.movable)
         if not (room.scale > 0).any():
             reason, advice = "all inputs are equal: they have no scale", "use `unit: input`"
             return [*self._missing(metric, Outcome.NOT_APPLICABLE, reason, advice), apart]
@@ -272,7 +273,7 @@ def _unfit(model: Predictor, data: AuditData) -> tuple[str, str | None] | None:
     if data.inputs.dtype.kind != "f":
         reason = f"inputs of type {data.inputs.dtype} cannot be moved a little: between whole numbers is nothing"
         return reason, "give the inputs as floating point"
-    return None
+    return ("some inputs are missing (NaN)", "fill the gaps") if np.isnan(data.inputs).any() else None
 
 
 def _examples(n: int, most: int, seed: int) -> NDArray[np.int64]:

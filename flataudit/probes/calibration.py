@@ -58,6 +58,9 @@ class Calibration(Record):
         if model.task == "regression":
             reason = "a regression states no confidence"
             return [Reading(m.missing(Outcome.NOT_APPLICABLE, reason)) for m in self.metrics]
+        because = getattr(model, "no_probabilities_because", None)
+        if because is not None:
+            return [Reading(m.missing(Outcome.NOT_APPLICABLE, because)) for m in self.metrics]
         assert data.targets is not None
         if data.targets.ndim > 1:
             reason = "calibration of several answers an example is not yet measured"

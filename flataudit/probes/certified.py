@@ -99,6 +99,7 @@ class Certified(Record):
         if (unfit := _unfit(model, data)) is not None:
             return self._missing(Outcome.NOT_APPLICABLE, *unfit)
         room = Room.of(data.inputs, unit=self.unit, limits="none", by_feature=data.kind == "table")
+        room = room.moving(data.movable)
         if not (room.scale > 0).any():
             return self._missing(
                 Outcome.NOT_APPLICABLE, "all inputs are equal: they have no scale", "use `unit: input`"
@@ -171,7 +172,7 @@ def _unfit(model: Predictor, data: AuditData) -> tuple[str, str | None] | None:
         return "no certificate for several answers an example", None
     if data.inputs.dtype.kind != "f":
         return f"inputs of type {data.inputs.dtype} take no Gaussian noise", "give the inputs as floating point"
-    return None
+    return ("some inputs are missing (NaN)", "fill the gaps") if np.isnan(data.inputs).any() else None
 
 
 def _examples(n: int, most: int, seed: int) -> NDArray[np.int64]:

@@ -32,6 +32,8 @@ _ACCURACY = Metric(
 _DECLARE = "declare what the inputs are: `kind: image`, `table` or `series` on the data, or `data_kind` on the probe"
 _MOST_EDITS = 2**26
 _MEASURED = 256
+_FIT_CATEGORIES = ("stale", "swap")
+"""Those that give values which the column has elsewhere, and so fit categories too."""
 """So many examples, evenly spaced, tell the effect of a cell well enough, and cost next to nothing."""
 
 
@@ -179,6 +181,8 @@ def _cell(model: Predictor, data: AuditData, suite: Suite, kind: str, severity: 
     for block in blocks(data.inputs):
         clean, indices = data.inputs[block], np.arange(block.start, block.stop)
         corrupted = suite.corrupt(clean, kind, severity, seed=seed, indices=indices)
+        if data.movable is not None and kind not in _FIT_CATEGORIES:
+            corrupted = np.where(np.asarray(data.movable), corrupted, clean)
         answers.append(_answered(model, corrupted))
         some = indices % every == 0
         if some.any():

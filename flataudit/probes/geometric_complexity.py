@@ -6,7 +6,7 @@ from typing import ClassVar
 from pydantic import NonNegativeInt, PositiveInt
 
 from flataudit.contracts import AuditData, Budget, Differentiable, Reading, Role
-from flataudit.curvature.inputs import has_input_gradients, jacobian_norms, passes_of_jacobian
+from flataudit.curvature.inputs import jacobian_norms, passes_of_jacobian, why_no_input_gradients
 from flataudit.evidence import Array, Metric, Outcome, Record
 from flataudit.statistics.means import mean
 
@@ -41,8 +41,8 @@ class GeometricComplexity(Record):
 
     def measure(self, model: Differentiable, data: AuditData, seed: int, budget: Budget) -> Sequence[Reading]:
         """One squared norm an example; models with whole-number inputs have no such derivative."""
-        if not has_input_gradients(model, data):
-            reason = "the inputs are whole numbers (tokens), which have no gradient"
+        reason = why_no_input_gradients(model, data)
+        if reason is not None:
             return [Reading(COMPLEXITY.missing(Outcome.NOT_APPLICABLE, reason))]
         needed = passes_of_jacobian(model, data, exact_columns=self.exact_columns, probes=self.probes)
         if needed > budget.passes:

@@ -200,6 +200,9 @@ def _unfit(model: Predictor, data: AuditData) -> str | None:
     """Why nothing can be guessed."""
     if model.task not in ("multiclass", "binary"):
         return f"a model for {model.task} states no one confidence"
+    because: str | None = getattr(model, "no_probabilities_because", None)
+    if because is not None:
+        return because
     if data.reference is None or data.reference.targets is None:
         return "there are no validation examples to start from"
     if data.reference.targets.ndim > 1:

@@ -52,6 +52,9 @@ class Unlabelled(Record):
             arrays["validation_predictions"] = Array.pack(said(clean))
         if model.task == "regression":
             return [Reading(metric.missing(Outcome.NOT_APPLICABLE, "a regression states no confidence"), arrays)]
+        because = getattr(model, "no_probabilities_because", None)
+        if because is not None:
+            return [Reading(metric.missing(Outcome.NOT_APPLICABLE, because), arrays)]
         confidences = np.minimum(np.exp(np.max(predictions, axis=1)), 1.0)
         arrays[metric.name] = Array.pack(confidences)
         return [Reading(metric.measured(**vars(bounded_mean(confidences)), samples=metric.name), arrays)]

@@ -57,13 +57,13 @@ def test_an_export_measures_as_its_original(kind, dynamo):
     if folded:
         net = nn.Sequential(torch.nn.utils.fusion.fuse_conv_bn_eval(net[0], net[1]), *net[2:])
         original = TorchModel(net, "multiclass")
-    for probe in (HessianTrace(max_matvecs=200), Sharpness(draws=8, steps=4)):
+    for probe in (HessianTrace(relative_error=0.05), Sharpness(draws=16, steps=1)):
         ours, theirs = readings(probe, loaded.model, data), readings(probe, original, data)
         for name, one in ours.items():
-            # Parameters come in another order, and so do draws; worst cases are lower bounds that an ascent found.
+            if one.bound == "lower":
+                continue  # an ascent of one step, from another start: parameters come in another order
             errors = np.hypot(one.standard_error or 0, theirs[name].standard_error or 0)
-            near = 0.05 if one.bound == "lower" else 1e-4
-            assert one.estimate == pytest.approx(theirs[name].estimate, rel=near, abs=4 * errors)
+            assert one.estimate == pytest.approx(theirs[name].estimate, rel=1e-4, abs=4 * errors)
 
 
 @pytest.mark.parametrize("dynamo", [False, True])
@@ -74,7 +74,7 @@ def test_without_a_twin_the_estimates_are_those_of_the_original(dynamo):
     assert sum(v.size for v in loaded.model.weights().values()) == sum(p.numel() for p in net.parameters())
     probe = SmoothedCurvature(max_vectors=32, draws=16)
     ours, theirs = readings(probe, loaded.model, data), readings(probe, original, data)
-    exact = readings(HessianTrace(max_matvecs=200), original, data)["hessian_trace"]
+    exact = readings(HessianTrace(relative_error=0.05), original, data)["hessian_trace"]
     average = readings(Sharpness(draws=16, steps=1), original, data)["sharpness_average"]
     found = ours["smoothed_trace"]
     for other in (theirs["smoothed_trace"], exact):
@@ -328,7 +328,8 @@ def test_quantised_models_answer_and_have_no_curvature(tmp_path, how):
     loaded = onnx_model(tmp_path / "q.onnx", data, "multiclass")
     assert type(loaded.model) is OnnxAnswers and "quantised" in loaded.notes[-1] and "quantised" in loaded.model.lacks
     full = onnx_model(content, data, "multiclass").model.predict(data.inputs)
-    assert 0 < np.abs(loaded.model.predict(data.inputs) - full).max() < 0.5
+    apart = np.abs(loaded.model.predict(data.inputs) - full)
+    assert 0 < apart.mean() < 0.1
 
 
 def test_cuda_is_refused_where_onnxruntime_has_none():

@@ -15,6 +15,7 @@ from flataudit.errors import DataError
 from flataudit.evidence import Array, AuditProtocol, Evidence, Examined, Metric
 from flataudit.executors import worker
 from flataudit.executors.frames import ArrayHeader, EvidenceHeader, ProgressNote, Request, SelfTest, encode
+from flataudit.sandbox.kernel import control
 
 SEEN = Metric(name="seen")
 
@@ -281,7 +282,7 @@ SILENT = {"says_nothing_of_itself"}
 
 def begin(request: Request) -> None:
     """What a worker says before anything else, without doing it."""
-    found = SelfTest(environment=tuple(os.environ), found={}, tripwire=False)
+    found = SelfTest(environment=tuple(os.environ), found={"mem": "enforced"}, tripwire=False)
     os.write(request.answers, encode(request.nonce, found))
     with socket.socket(fileno=request.channel) as channel:
         channel.recv(1)
@@ -299,7 +300,8 @@ def main() -> None:
     else:
         chosen = EXAMINERS[name]
         if name in UNCONFINED:
-            worker.apply = lambda *_, **__: None  # type: ignore[assignment]
+            worker.apply = lambda *_, **__: control(1, signal.SIGKILL) and None  # type: ignore[assignment]
+            worker.tested = lambda *_, **__: {"mem": "enforced"}
         worker.examine = lambda job, announce, finished=None: chosen(job, announce)  # type: ignore[assignment]
         worker.serve(request)
 

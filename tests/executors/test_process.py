@@ -61,10 +61,9 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> bool:
 
 
 @pytest.fixture
-def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where temporary folders are made; empty again after the test."""
-    folder = tmp_path / "tmp"
-    folder.mkdir()
+def scratch(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where temporary folders are made, beside what a job may read; empty again after the test."""
+    folder = tmp_path_factory.mktemp("tmp")
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     yield folder
     assert list(folder.iterdir()) == []
@@ -98,7 +97,7 @@ def test_the_worker_sees_no_secret_and_no_descriptor_of_the_parent(
 def test_a_worker_cannot_claim_more_isolation_than_it_has(strange: Path, make_job: MakeJob) -> None:
     one = examined(make_job("claims_isolation"))
     assert one.evidence["seen"].estimate == 1
-    assert one.evidence.isolation == isolation("env", "time")
+    assert one.evidence.isolation == isolation("env", "time", "mem")
 
 
 def test_a_worker_that_does_not_test_itself_first_is_not_believed(strange: Path, make_job: MakeJob) -> None:

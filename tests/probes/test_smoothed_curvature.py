@@ -78,7 +78,7 @@ def test_it_conforms():
 
 
 def test_intervals_cover_the_exact_trace():
-    """95 % intervals of 120 seeds, from float32 answers, and a standard error that is the root mean square of the errors."""
+    """95 % intervals of 120 seeds, from float32 answers, and standard errors as large as the errors."""
     loss, held, errors, told = MovedLoss(Network(), data()), 0, [], []
     for seed in range(120):
         found = smoothed_trace(loss, seed, relative_error=0.05, max_vectors=8, budget=AMPLE)

@@ -88,17 +88,20 @@ class LedgerRun:
         return ledger
 
     def unverified(self) -> Ledger:
-        """The same, whatever state it is in; an entry that cannot be read is left out."""
+        """The same, whatever state it is in; an entry that cannot be read is left out, and its number told."""
         entries: list[LedgerEntry] = []
+        unreadable: list[int] = []
         endings: dict[int, Ending] = {}
         for key, value in self._params().items():
             found = _KEY.fullmatch(key)
             if found and found[1] == "decision":
-                entries += self._parsed(value)
+                parsed = self._parsed(value)
+                entries += parsed
+                unreadable += [] if parsed else [int(found[2])]
             if found and found[1] == "outcome":
                 endings |= {int(found[2]): cast("Ending", value)} if value in get_args(Ending) else {}
         entries.sort(key=lambda entry: entry.sequence)
-        return Ledger(model=self.model, entries=tuple(entries), endings=endings)
+        return Ledger(model=self.model, entries=tuple(entries), endings=endings, unreadable=tuple(sorted(unreadable)))
 
     def sealed(self, entry: LedgerEntry) -> LedgerEntry:
         """The entry with the digest of its signed envelope, which is kept here before the entry is."""
