@@ -44,7 +44,7 @@ class Whole:
         return self._twin(plain, names)
 
     def _alone(self, why: str) -> tuple[Predictor, list[str]]:
-        self._answers.lacks = why
+        self._answers.no_curvature_because = why
         return self._answers, [f"no parameters to measure: {why}"]
 
     def _perturbable(self, plain: onnx.ModelProto, names: Sequence[str], why: str) -> tuple[Predictor, list[str]]:

@@ -56,12 +56,25 @@ class PyfuncBackend(Record):
             example_bytes=64 * int(sample.inputs[:1].nbytes),
             dtype="float64",
         )
+        told = _settle(model, sample)
         verify(model, sample)
-        return Loaded(model, "code_bearing", ("called through MLflow's python_function", *fed.notes, *caller.notes))
+        notes = ("called through MLflow's python_function", *fed.notes, *caller.notes, *told)
+        return Loaded(model, "code_bearing", notes)
 
     def check(self) -> list[Check]:
         """Version."""
         return [Check(name="backends: python_function", ok=True, found=f"MLflow {mlflow.__version__}; needs --trust")]
+
+
+def _settle(model: Answering, sample: AuditData) -> tuple[str, ...]:
+    """Undeclared rows that all add up to 1 are taken as probabilities: other flavours of the audit return logits."""
+    if model.declared is not None or model.task not in ("multiclass", "binary"):
+        return ()
+    rows = model.raw(sample.inputs)
+    if rows.ndim != 2 or rows.shape[1] < 2 or rows.min() < 0 or np.abs(rows.sum(axis=1) - 1).max() > 1e-3:
+        return ()
+    model.declared = model.outputs = "probabilities"
+    return ("its rows add up to 1 and are taken as probabilities",)
 
 
 class _Callable(Protocol):

@@ -178,7 +178,7 @@ class ProcessExecutor(Record):
                                 return examined
                     raise worker.ending()
                 finally:
-                    attempts += worker.attempts if received.tested else ()
+                    attempts += worker.attempts
 
     def _self_tested(self) -> SelfTest:
         with scratch() as folder, _canary() as canary:

@@ -73,6 +73,7 @@ class Worker:
         self._output = bytearray()
         self._closed: float | None = None
         self._attempts: Counter[str] = Counter()
+        self._begun = False
         self._listener: int | None = None
         self._listening = select.poll()
         # Made first: once there is a process, nothing may fail before its end is somebody's duty.
@@ -110,11 +111,13 @@ class Worker:
     @property
     def attempts(self) -> tuple[str, ...]:
         """What it tried since it began and was refused, each once, with how often."""
-        return tuple(f"{what}, {times} times" if times > 1 else what for what, times in self._attempts.items())
+        found = self._attempts if self._begun else {}
+        return tuple(f"{what}, {times} times" if times > 1 else what for what, times in found.items())
 
     def begin(self) -> None:
         """Let it touch the candidate; what it tried before was its self-test."""
         self._attempts.clear()
+        self._begun = True
         with suppress(OSError):
             self._channel.send(BEGIN)
 

@@ -9,6 +9,7 @@ A fork takes one thread along. So it refuses to be used if an import has started
 """
 
 import gc
+import importlib
 import json
 import os
 import select
@@ -17,6 +18,7 @@ import socket
 import sys
 import tempfile
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 from flataudit import plugins
@@ -30,17 +32,25 @@ __all__ = ["main"]
 _PARENT_DEATH_SIGNAL = 1
 _STAND_A_FORK = frozenset({"jemalloc_bg_thd"})
 """Threads whose library stops and starts them around a fork (PyArrow's allocator)."""
+_LATE = {
+    "pytorch": (
+        *("torch.export.pt2_archive._package", "torch.export.passes", "torch.export._trace", "torch.export._unlift"),
+        *("torch._inductor.sizevars", "torch.utils.serialization.config", "safetensors.torch"),
+    )
+}
+"""What a backend's library imports when it first loads a model, seconds of it; a name that is gone is left out."""
 
 
 def main() -> None:
     """Import, then fork until the control socket closes."""
     control(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    variables = dict(os.environ)
     told = socket.socket(fileno=os.dup(0))
     _import(json.loads(told.recv(64 * 2**10)))
     gc.collect()
     gc.freeze()
     told.send((_unsafe() or "ready").encode())
-    _Nursery(told).run()
+    _Nursery(told, variables).run()
 
 
 def _import(wanted: list[list[str]]) -> None:
@@ -49,6 +59,9 @@ def _import(wanted: list[list[str]]) -> None:
         plugins.names(group)  # type: ignore[arg-type]  # a group of `plugins.GROUPS`
         with suppress(FlatauditError):
             plugins.load(group, name)  # type: ignore[arg-type]
+        for module in _LATE.get(name, ()) if group == "backends" else ():
+            with suppress(ImportError):
+                importlib.import_module(module)
 
 
 def _unsafe() -> str | None:
@@ -68,8 +81,8 @@ def _unsafe() -> str | None:
 class _Nursery:
     """The workers that are there, each with its link."""
 
-    def __init__(self, told: socket.socket) -> None:
-        self._told = told
+    def __init__(self, told: socket.socket, variables: dict[str, str]) -> None:
+        self._told, self._variables = told, variables
         self._links: dict[int, tuple[int, socket.socket]] = {}
         """Process number and link, by the link's descriptor."""
         self._ends: dict[int, int] = {}
@@ -97,7 +110,7 @@ class _Nursery:
         zygote = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _be_worker(kept, zygote)
+            _be_worker(kept, zygote, self._variables)
         for each in kept:
             os.close(each)
         link = socket.socket(fileno=link_end)
@@ -133,8 +146,11 @@ class _Nursery:
         link.close()
 
 
-def _be_worker(kept: list[int], zygote: int) -> None:
-    """Go on as a worker, with nothing of the zygote's but its modules; never return."""
+def _be_worker(kept: list[int], zygote: int, variables: dict[str, str]) -> None:
+    """Go on as a worker, with nothing of the zygote's but its modules; never return.
+
+    Its variables are those that the zygote was started with: an import may have set others.
+    """
     code = 1
     try:
         request, printed, answers, channel = kept
@@ -146,7 +162,8 @@ def _be_worker(kept: list[int], zygote: int) -> None:
         asked = Request.model_validate_json(sys.stdin.buffer.read())
         scratch = asked.reach.scratch
         os.chdir(scratch)
-        os.environ.update(HOME=scratch, TMPDIR=scratch)
+        os.environ.clear()
+        os.environ.update(variables, HOME=scratch, TMPDIR=scratch)
         tempfile.tempdir = None
         serve(asked.model_copy(update={"answers": answers, "channel": channel, "parent": zygote}))
         code = 0
@@ -160,8 +177,8 @@ def _be_worker(kept: list[int], zygote: int) -> None:
 
 
 def _close_all_but(*kept: int) -> None:
-    last = -1
-    for descriptor in sorted(kept):
-        os.closerange(last + 1, descriptor)
-        last = descriptor
-    os.closerange(last + 1, os.sysconf("SC_OPEN_MAX"))
+    """Between those that are kept; an empty range would close all there are (CPython 3.11)."""
+    ends = sorted(kept)
+    for before, after in pairwise([-1, *ends, os.sysconf("SC_OPEN_MAX")]):
+        if before + 1 < after:
+            os.closerange(before + 1, after)

@@ -52,7 +52,7 @@ class Invariance(Record):
     measures; every measure's own is in the details.
     """
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     requires: ClassVar[type] = Differentiable
     role: ClassVar[Role] = "train"
     metrics: ClassVar[tuple[Metric, ...]] = (RESCALING, BATCH_NORM, TEMPERATURE)

@@ -44,7 +44,7 @@ class RelativeFlatness(Record):
     estimate them, with Student's interval.
     """
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     requires: ClassVar[type] = Differentiable
     role: ClassVar[Role] = "train"
     metrics: ClassVar[tuple[Metric, ...]] = (WEIGHTED, RELATIVE, NORMALISED)

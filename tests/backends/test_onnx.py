@@ -141,7 +141,7 @@ def test_a_converted_classifier_of_scikit_learn(zipmap):
     logits = data.inputs @ source.normal(size=12).reshape(3, 4).T + [0.1, 0.2, 0.3]
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     np.testing.assert_allclose(np.exp(loaded.model.predict(data.inputs)), p[:, [2, 0, 1]], atol=1e-6)
-    assert "no floating-point initialisers" in loaded.notes[-1] and loaded.model.lacks
+    assert "no floating-point initialisers" in loaded.notes[-1] and loaded.model.no_curvature_because
     assert not isinstance(loaded.model, Perturbable)
 
 
@@ -267,7 +267,7 @@ def test_a_twin_that_differs_is_not_accepted(monkeypatch):
     monkeypatch.setattr(OperatorWrapper, "__call__", lambda self, x: 1.01 * x.abs(), raising=False)
     loaded = onnx_model(made.SerializeToString(), rows(), "multiclass")
     assert isinstance(loaded.model, OnnxWeights)
-    assert "differs from onnxruntime by 1.0e-02" in loaded.notes[-2] and "differs" in loaded.model.lacks
+    assert "differs from onnxruntime by 1.0e-02" in loaded.notes[-2] and "differs" in loaded.model.no_curvature_because
 
 
 def test_an_operator_without_a_twin_is_told():
@@ -326,7 +326,7 @@ def test_quantised_models_answer_and_have_no_curvature(tmp_path, how):
 
         quantization.quantize_static(tmp_path / "f.onnx", tmp_path / "q.onnx", Reader(), quant_format=way)
     loaded = onnx_model(tmp_path / "q.onnx", data, "multiclass")
-    assert type(loaded.model) is OnnxAnswers and "quantised" in loaded.notes[-1] and "quantised" in loaded.model.lacks
+    assert type(loaded.model) is OnnxAnswers and "quantised" in loaded.notes[-1] and "quantised" in loaded.model.no_curvature_because
     full = onnx_model(content, data, "multiclass").model.predict(data.inputs)
     apart = np.abs(loaded.model.predict(data.inputs) - full)
     assert 0 < apart.mean() < 0.1
