@@ -64,6 +64,7 @@ def test_what_a_gate_signs_is_verified_and_what_is_changed_is_named(desk: Desk) 
     model = desk.trainer.files_of(version.source.removeprefix("models:/"))
     _offline(desk, folder, model)
     _changed(desk, model, champion, signed)
+    _rolled_back(desk, champion, signed)
 
 
 def _offline(desk: Desk, folder: Path, model: Path) -> None:
@@ -110,6 +111,19 @@ def _changed(desk: Desk, model: Path, champion: str, signed: tuple[str, str]) ->
     (envelope,) = (desk.folder / "flataudit-artifacts").glob("**/attestations/*.json")
     envelope.write_bytes(envelope.read_bytes().replace(b'"payload"', b'"payl0ad"'))
     assert faults(desk, champion, *signed) == (1, {"envelope"})
+
+
+def _rolled_back(desk: Desk, champion: str, signed: tuple[str, str]) -> None:
+    """A rollback is a signed decision of its own, which no policy made."""
+    assert desk.run("rollback", "m", "--reason", "a test")[0] == 0
+    version = desk.trainer.client.get_model_version_by_alias("m", "champion")
+    assert version.version in (1, "1") and version.tags["flataudit.attestation"].startswith("sha256:")
+    code, out, _ = desk.attest("verify", champion, *signed, "--json")
+    document = json.loads(out)
+    told = document["statement"]["predicate"]
+    assert (code, told["verificationResult"], told["flataudit_decision"]["sequence"]) == (0, "PASSED", 2), document
+    assert "digest" not in told["policy"]
+    assert faults(desk, champion, *signed, "--policy", "flataudit.yaml") == (1, {"policy.digest"})
 
 
 def test_a_decision_without_a_key_says_that_it_is_unsigned(desk: Desk) -> None:
