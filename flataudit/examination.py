@@ -35,7 +35,17 @@ Announce = Callable[[str, float], None]
 ARTIFACT_BYTES = Metric(
     name="artifact_bytes", unit="bytes", better="lower", description="Size of all files of the candidate. Exact."
 )
-_ARITHMETIC = ("torch", "numpy", "scipy", "onnxruntime", "scikit-learn", "xgboost", "lightgbm", "transformers", "onnx2pytorch")
+_ARITHMETIC = (
+    "torch",
+    "numpy",
+    "scipy",
+    "onnxruntime",
+    "scikit-learn",
+    "xgboost",
+    "lightgbm",
+    "transformers",
+    "onnx2pytorch",
+)
 
 
 def make_probe(spec: Spec) -> Probe:

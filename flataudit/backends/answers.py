@@ -33,6 +33,9 @@ class Answering:
         ConfigurationError: models of the task do not return such outputs.
     """
 
+    no_curvature_because: str | None = None
+    """Why there is no more than answers, where a backend knows."""
+
     def __init__(
         self,
         answer: Callable[[NDArray[generic]], NDArray[generic]],

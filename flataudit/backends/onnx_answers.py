@@ -32,7 +32,7 @@ class OnnxAnswers(Answering):
         batch_size: most examples a call; a fixed batch of the model's comes before.
     """
 
-    no_curvature_because = ""
+    no_curvature_because: str | None = None
     """Why it has no parameters to differentiate or move, in a sentence's part."""
 
     def __init__(
@@ -88,7 +88,9 @@ class OnnxAnswers(Answering):
 class OnnxWeights(Answering):
     """A `Perturbable` by two sessions: the model as it is served, and the same graph with its weights as inputs."""
 
-    def __init__(self, served: OnnxAnswers, movable: "WeightInputs", loss_function: "Loss", no_curvature_because: str) -> None:
+    def __init__(
+        self, served: OnnxAnswers, movable: "WeightInputs", loss_function: "Loss", no_curvature_because: str
+    ) -> None:
         super().__init__(
             served.answer,
             served.task,

@@ -124,7 +124,7 @@ class _Chosen:
 def _chosen(loss: MovedLoss, seed: int, step: float | None) -> _Chosen:
     """Sweep the grid, measure rounding, and take the step with the least error of both kinds."""
     size, here = loss.size, sum(loss.here)
-    short = size * max(float(np.finfo(v.dtype).eps) for v in loss.weights.values()) ** 0.7
+    short = size * max(float(np.finfo(v.dtype.name).eps) for v in loss.weights.values()) ** 0.7
     shares = GRID if step is None else tuple(step * 2.0**-power for power in range(-2, len(GRID) - 2))
     steps = tuple(size * share for share in shares)
     noise = [_second(loss, seed, "smoothed noise", vector, (short,), here)[0] for vector in range(NOISE)]

@@ -69,6 +69,8 @@ class ProcessExecutor(Record):
     """Arithmetic threads of each worker; fixed, so that sums do not depend on the machine's cores."""
     grace: PositiveFloat = 60.0
     """Seconds beyond the budget's, for starting and for a probe that is about to stop."""
+    disk_bytes: PositiveInt = 2**30
+    """What a worker may hold on disk, all of it in its own folder, which is removed."""
     warm: bool = True
     """Fork the workers of several jobs from one process that has imported what they need."""
     minimum: tuple[Kind, ...] = ("env", "time", "mem")
@@ -215,10 +217,11 @@ class ProcessExecutor(Record):
         limits = Limits(
             address_space=None if watched else budget.memory_bytes,
             cpu_seconds=math.ceil(seconds * (self.threads + 1)),
+            file_bytes=self.disk_bytes,
         )
         bounds = reach(job, scratch=folder, canary=canary)
         request = Request(nonce=secrets.token_hex(16), limits=limits, reach=bounds, job=job)
-        return request, Bounds(seconds, budget.memory_bytes if watched else None)
+        return request, Bounds(seconds, budget.memory_bytes if watched else None, self.disk_bytes)
 
 
 def warm_start(stack: ExitStack, jobs: Sequence[Job], environment: "dict[str, str]") -> Launch | None:

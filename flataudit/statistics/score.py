@@ -79,7 +79,8 @@ class Sample:
 def parts(examined: Sequence[Examined], weights: ScoreWeights) -> tuple[Part, ...]:
     """The parts that at least one candidate measured, for all candidates alike, with weights that sum to 1.
 
-    Without any part but agreement there is none: agreement alone says nothing about being right.
+    One that does not apply to the kind of any of the models is no part for all of them. Without any part but agreement
+    there is none: agreement alone says nothing about being right.
     """
     found = [(*key, getattr(weights, key[0])) for key in _measured_parts(examined)]
     total = sum({name: weight for name, _, _, weight in found if name != "agreement"}.values())
@@ -196,12 +197,22 @@ def _error(
 def _measured_parts(examined: Sequence[Examined]) -> Iterator[tuple[str, str, str]]:
     """``(part, set, metric)`` of every part that some candidate measured, in a fixed order."""
     names = {m.metric for one in examined for m in one.evidence.measurements if measured(one, m.metric)}
+    names -= _of_other_kinds(examined)
     clean = next((m for m in ("validation_accuracy", "validation_r2") if m in names), None)
     yield from [("clean", VALIDATION, clean)] if clean else []
     yield from [("corrupted", VALIDATION, m) for m in ("corruption_accuracy",) if m in names]
     yield from [("weight_noise", VALIDATION, m) for m in ("weight_noise_accuracy",) if m in names]
     for part, prefix in (("shifted", "shift_accuracy/"), ("agreement", "agreement/")):
         yield from ((part, f"{part}/{m.removeprefix(prefix)}", m) for m in sorted(names) if m.startswith(prefix))
+
+
+def _of_other_kinds(examined: Sequence[Examined]) -> set[str]:
+    """Parts that do not apply to the kind of one of the models: they compare on the others.
+
+    A forest has no weights to shake. A candidate that has no number at all has no say in it.
+    """
+    heard = [one for one in examined if any(measured(one, m.metric) for m in one.evidence.measurements)]
+    return {m.metric for one in heard for m in one.evidence.measurements if m.outcome is Outcome.NOT_APPLICABLE}
 
 
 def _part_values(one: Examined, metric: str) -> "NDArray[np.float64] | str":

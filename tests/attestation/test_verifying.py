@@ -16,7 +16,7 @@ from flataudit.attestation.faults import AttestationError
 from flataudit.attestation.statement import PREDICATE_TYPE, STATEMENT_TYPE, read_statement, statement_of
 from flataudit.attestation.verifying import Attested, Terms, verified
 from flataudit.journal import Seen
-from flataudit.ledger import AliasTarget, LedgerEntry
+from flataudit.ledger import AliasTarget, LedgerDraft, LedgerEntry
 
 OTHER = "sha256:" + "99" * 32
 
@@ -257,6 +257,63 @@ def test_no_envelope_makes_verification_fall(data: bytes, signed_: bool) -> None
     envelope = signed(data, [key()]).to_bytes() if signed_ else data
     found = verified(Attested(digest=OTHER, name="fraud", version="3", envelope=envelope), trusting(key()))
     assert found.result == "failed" and found.faults
+
+
+def _paths(value: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    inner = (
+        list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
+    )
+    return [path, *(found for key, one in inner for found in _paths(one, (*path, key)))]
+
+
+DIGEST = "sha256:" + "ab" * 32
+DRAFT = LedgerDraft(
+    model="fraud",
+    alias="champion",
+    kind="promote",
+    audit="a",
+    operation=DIGEST,
+    created="2026-05-01T00:00:00+00:00",
+    actor="a test",
+    policy_digest=DIGEST,
+    evidence={"v3": DIGEST},
+    expires="2027-01-01T00:00:00+00:00",
+    target=AliasTarget(version="3", digest=DIGEST),
+)
+WRITTEN = statement_of(LedgerEntry.of(DRAFT, sequence=1, previous=DIGEST), ledger="run", version="0.1.0")
+assert WRITTEN is not None
+TOLD = json.loads(WRITTEN.to_bytes())
+junk = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=12)
+    | st.sampled_from([DIGEST, "9" * 80]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.sampled_from(_paths(TOLD)), junk)
+@settings(max_examples=300, deadline=None)
+def test_any_field_may_hold_anything_and_only_our_own_errors_come_of_it(
+    path: tuple[str | int, ...], value: object
+) -> None:
+    """A statement that the trusted key signed, with one field exchanged: refused, or read, and never a crash."""
+    told = json.loads(json.dumps({"": TOLD}))
+    place = told
+    for key_ in ("", *path)[:-1]:
+        place = place[key_]
+    place[("", *path)[-1]] = value
+    payload = json.dumps(told[""]).encode()
+    try:
+        assert read_statement(payload).to_bytes()
+    except AttestationError as error:
+        assert error.field
+    envelope = signed(payload, [key()]).to_bytes()
+    found = verified(Attested(digest=DIGEST, name="fraud", version="3", envelope=envelope), trusting(key()))
+    assert found.result == "failed" or found.statement is not None
 
 
 def test_an_alias_of_a_former_life_does_not_match(world: World, tmp_path: Path) -> None:

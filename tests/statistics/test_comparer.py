@@ -116,6 +116,20 @@ def test_a_part_that_only_one_lacks_costs_it_its_score() -> None:
     assert only.details["weights"] == "clean 1/2, corrupted 1/2"
 
 
+def test_a_part_that_does_not_apply_to_one_kind_of_model_is_none_for_all() -> None:
+    """A forest has no weights to shake: the two compare on what both have."""
+    short = {k: v for k, v in _parts(1).items() if k != "weight_noise_accuracy"}
+    why = Metric(name="weight_noise_accuracy").missing(Outcome.NOT_APPLICABLE, "a forest has no weights")
+    network, forest = FEW.score([_examined("1", _parts(0)), _examined("2", short, extra=(why,))], PLAIN)
+    for one in (network, forest):
+        assert one.evidence["score"].details["weights"] == "clean 1/2, corrupted 1/2"
+    pair = next(c for c in FEW.compare([network, forest], PLAIN) if c.metric == "score")
+    assert pair.interval is not None
+    nothing = _examined("3", {}, extra=(why, Metric(name="validation_accuracy").missing(Outcome.FAILED, "it broke")))
+    alone, _ = FEW.score([_examined("1", _parts(0)), nothing], PLAIN)
+    assert alone.evidence["score"].details["weights"] == "clean 1/3, corrupted 1/3, weight_noise 1/3"
+
+
 def test_no_part_no_score() -> None:
     found = FEW.score([_examined("1", {"validation_loss": np.arange(9.0)})], PLAIN)[0].evidence["score"]
     assert found.outcome is Outcome.NOT_APPLICABLE and found.advice is not None

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import cast
 
@@ -22,7 +23,7 @@ from flataudit.registries.mlflow import attesting, carrying, checkpoints, enteri
 from flataudit.registries.mlflow.client import connect, shown, speaking
 from flataudit.registries.mlflow.description import ModelDescription, describe
 from flataudit.registries.mlflow.fetching import fetched, logged_datasets
-from flataudit.registries.mlflow.ledger_run import directory, located, opened
+from flataudit.registries.mlflow.ledger_run import Seal, directory, located, opened
 from flataudit.registries.mlflow.promotion import Promoter
 
 __all__ = ["MlflowRegistry"]
@@ -55,6 +56,11 @@ class MlflowRegistry(Record):
         scheme, _, path = found.partition("sqlite:///")
         local = not scheme and path and not path.startswith(("/", ":memory:"))
         return f"sqlite:///{Path(path).resolve()}" if local else found
+
+    @cached_property
+    def seal(self) -> Seal | None:
+        """What signs decisions with this environment's key, whose passphrase is asked for once; None: nothing does."""
+        return attesting.seal()
 
     @property
     def _registered(self) -> bool:
@@ -111,7 +117,7 @@ class MlflowRegistry(Record):
 
     def record(self, audit: AuditRecord, files: Path, *, promote: bool) -> Receipt:
         """Write evidence first, then the decision into the ledger; the alias moves after both, its tag comes last."""
-        attesting.seal()  # a key that cannot be read is told before anything is written
+        _ = self.seal  # a key that cannot be read is told before anything is written
         if promote:
             entering.checked(audit)
         with speaking(self.uri):
@@ -239,7 +245,7 @@ class MlflowRegistry(Record):
 
     def _promoter(self, client: mlflow.MlflowClient) -> Promoter:
         book = opened(client, self.uri, self.model, Journal(state_folder()))
-        return Promoter(replace(book, seal=attesting.seal()), self.uri, self.lease_seconds)
+        return Promoter(replace(book, seal=self.seal), self.uri, self.lease_seconds)
 
     def _watched(self, client: mlflow.MlflowClient, audit: AuditRecord) -> list[str]:
         """What to tell of an alias that somebody moved; a model without a ledger gets none for that."""
