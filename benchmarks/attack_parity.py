@@ -28,7 +28,7 @@ from flataudit.attacks.schedule import Schedule
 from flataudit.attacks.search import search
 from flataudit.attacks.victims import Victims, margins, wrong
 from flataudit.backends.torch_model import TorchModel
-from flataudit.contracts import Budget
+from flataudit.specs import Budget
 
 __all__ = ["Row", "rows"]
 

@@ -20,11 +20,11 @@ import torch
 from torch import nn
 
 from flataudit.backends.torch_model import TorchModel
-from flataudit.contracts import Budget
 from flataudit.corruptions.catalogue import KINDS, Suite
 from flataudit.corruptions.sampling import smooth_field
 from flataudit.data.examples import checked
 from flataudit.probes.corruption import Corruption
+from flataudit.specs import Budget
 
 SWEEP = (
     "noise",

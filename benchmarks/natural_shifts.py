@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from flataudit.backends.torch_model import TorchModel
-from flataudit.contracts import AuditData, Budget, Task
+from flataudit.contracts import AuditData
 from flataudit.data.examples import checked
 from flataudit.evidence import AuditProtocol, Candidate, Evidence, Examined, Measurement
 from flataudit.examination import measure_all
@@ -30,6 +30,7 @@ from flataudit.probes.drift import Drift
 from flataudit.probes.label_free import LabelFree
 from flataudit.probes.shift import Shift
 from flataudit.probes.unlabelled import Unlabelled
+from flataudit.specs import Budget, Task
 from flataudit.statistics.comparer import PairedComparer
 
 Numbers = NDArray[np.generic]

@@ -20,10 +20,11 @@ from table import printed, spoken
 from flataudit import plugins
 from flataudit.backends.onnx import onnx_model
 from flataudit.config import DEFAULT_PROBES
-from flataudit.contracts import AuditData, Budget, Spec
+from flataudit.contracts import AuditData
 from flataudit.data.examples import checked
 from flataudit.evidence import Measurement
 from flataudit.examination import libraries, make_probe, measure_all
+from flataudit.specs import Budget, Spec
 
 __all__ = ["MODELS"]
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 import flataudit
 from flataudit import plugins
 from flataudit.backends.torch_model import TorchModel, evaluation_mode
-from flataudit.contracts import Budget
 from flataudit.data.examples import checked
 from flataudit.evidence import Evidence, Measurement
 from flataudit.probes.spectral_density import SpectralDensity
+from flataudit.specs import Budget
 
 __all__ = ["AUDIT", "density", "first", "installed", "measured", "passes", "probe", "quadrature"]
 

@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flataudit.contracts import AuditData, Budget, Meter
+from flataudit.contracts import AuditData, Meter
 from flataudit.corruptions.catalogue import KINDS
 from flataudit.data.examples import checked
 from flataudit.probes.corruption import Corruption
+from flataudit.specs import Budget
 
 __all__ = ["cells", "mean_corruption_error", "replayed"]
 

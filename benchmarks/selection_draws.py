@@ -22,10 +22,11 @@ from selection_recipes import RECIPES, trained
 from torch import nn
 
 from flataudit.backends.torch_model import TorchModel, evaluation_mode
-from flataudit.contracts import AuditData, Budget, Reading, Spec
+from flataudit.contracts import AuditData, Reading
 from flataudit.data.examples import checked
 from flataudit.evidence import Array, AuditProtocol, Candidate, Evidence, Examined
 from flataudit.examination import libraries, make_probe, measure_all
+from flataudit.specs import Budget, Spec
 from flataudit.statistics.correctness import correctness
 
 __all__ = ["CANDIDATES", "NOISES", "SEVERITIES", "Draw", "drawn"]

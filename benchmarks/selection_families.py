@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from selection_shifts import IMAGE_SHIFTS, WEATHER_SHIFTS
 
-from flataudit.contracts import Task
+from flataudit.specs import Task
 
 __all__ = ["FAMILIES", "SEEN", "Family", "MissingFile", "Sets", "Target"]
 

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from flataudit import plugins
-from flataudit.contracts import AuditData, Budget, LossSpec, OutputKind, Probe, Spec, Task
+from flataudit.contracts import AuditData, Probe
 from flataudit.data.examples import checked
 from flataudit.decision import Comparison
 from flataudit.errors import ConfigurationError
@@ -20,6 +20,7 @@ from flataudit.evidence import AuditProtocol, Evidence, Examined
 from flataudit.examination import libraries, make_probe, measure_all
 from flataudit.live import Asked, live
 from flataudit.policy import NonInferiority, Policy
+from flataudit.specs import Budget, LossSpec, OutputKind, Spec, Task
 from flataudit.statistics.comparer import PairedComparer
 
 __all__ = ["compare", "measure"]

@@ -12,25 +12,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, NonNegativeInt
 
-from flataudit.contracts import (
-    Architecture,
-    AttestationTerms,
-    AuditData,
-    Budget,
-    Comparer,
-    DataSpec,
-    Executor,
-    Job,
-    LossSpec,
-    OutputKind,
-    Progress,
-    Receipt,
-    Registry,
-    Role,
-    Spec,
-    Task,
-    TokenizerSpec,
-)
+from flataudit.contracts import AuditData, Comparer, Executor, Progress, Receipt, Registry
 from flataudit.decision import Comparison, Decision, Selection, Stopping, Verdict
 from flataudit.errors import ConfigurationError, ModelError, NotFoundError
 from flataudit.evidence import Array, Candidate, Evidence, Examined, Record
@@ -39,6 +21,19 @@ from flataudit.judge import decide, limits
 from flataudit.ledger import validation_use
 from flataudit.policy import Policy
 from flataudit.reuse import EvidenceStore
+from flataudit.specs import (
+    Architecture,
+    AttestationTerms,
+    Budget,
+    DataSpec,
+    Job,
+    LossSpec,
+    OutputKind,
+    Role,
+    Spec,
+    Task,
+    TokenizerSpec,
+)
 from flataudit.stopping import early_stopping
 from flataudit.vocabulary import aligned
 

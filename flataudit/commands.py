@@ -16,12 +16,13 @@ from flataudit import __version__, archive, plugins
 from flataudit.actor import actor
 from flataudit.audit import AuditKind, AuditRecord, Occasion, Parts, run
 from flataudit.config import AuditConfig, Challengers, DataSection, load_config
-from flataudit.contracts import Check, Comparer, Executor, Probe, Progress, Registry, Spec
+from flataudit.contracts import Check, Comparer, Executor, Probe, Progress, Registry
 from flataudit.errors import ConfigurationError, FlatauditError, ReportError
 from flataudit.evidence import Array, Evidence, Outcome
 from flataudit.report.explanation import Explanation
 from flataudit.report.explanation import explained as explanations
 from flataudit.reuse import EvidenceStore, store_folder
+from flataudit.specs import Spec
 
 __all__ = [
     "Performed",

@@ -20,7 +20,11 @@ from pydantic import (
 )
 
 from flataudit.audit import AuditPlan
-from flataudit.contracts import (
+from flataudit.errors import ConfigurationError
+from flataudit.evidence import Record
+from flataudit.plugins import nearest
+from flataudit.policy import Policy
+from flataudit.specs import (
     Architecture,
     AttestationTerms,
     Budget,
@@ -32,10 +36,6 @@ from flataudit.contracts import (
     Task,
     TokenizerSpec,
 )
-from flataudit.errors import ConfigurationError
-from flataudit.evidence import Record
-from flataudit.plugins import nearest
-from flataudit.policy import Policy
 
 __all__ = ["DEFAULT_PROBES", "AuditConfig", "Challengers", "DataSection", "Sweep", "load_config", "parse_config"]
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import cast
 
 from flataudit import plugins
-from flataudit.contracts import AuditData, Backend, Budget, DataSource, DataSpec, Job, Predictor, Probe, Reading, Spec
+from flataudit.contracts import AuditData, Backend, DataSource, Predictor, Probe, Reading
 from flataudit.errors import DataError, FlatauditError, ModelError, UntrustedError
 from flataudit.evidence import AuditProtocol, Cost, Evidence, Examined, Measurement, Metric, Outcome
 from flataudit.manifest import manifest_digest
+from flataudit.specs import Budget, DataSpec, Job, Spec
 from flataudit.vocabulary import aligned
 
 __all__ = [

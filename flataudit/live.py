@@ -18,9 +18,10 @@ from flataudit.backends.feeding import feed
 from flataudit.backends.pt2 import fixed_batch
 from flataudit.backends.torch_model import TorchModel, evaluation_mode, plain_module
 from flataudit.backends.verification import verify
-from flataudit.contracts import AuditData, Loaded, LossSpec, OutputKind, Task
+from flataudit.contracts import AuditData, Loaded
 from flataudit.errors import ConfigurationError
 from flataudit.evidence import Candidate
+from flataudit.specs import LossSpec, OutputKind, Task
 
 __all__ = ["Asked", "live"]
 

@@ -20,9 +20,9 @@ from pydantic import JsonValue, ValidationError
 
 from flataudit import __version__
 from flataudit.arrays import DAMAGED, read_arrays, write_arrays
-from flataudit.contracts import Job, Spec
 from flataudit.evidence import Evidence, Examined, Outcome, canonical_digest
 from flataudit.examination import libraries, make_probe, merged, spoken
+from flataudit.specs import Job, Spec
 
 __all__ = ["EvidenceStore", "store_folder"]
 

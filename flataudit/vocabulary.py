@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from flataudit.contracts import AuditData, InputField
+from flataudit.contracts import AuditData
 from flataudit.errors import DataError
+from flataudit.specs import InputField
 
 if TYPE_CHECKING:
     from numpy import generic

@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 import flataudit
-from flataudit.contracts import Budget, LossSpec, Spec
 from flataudit.data.examples import checked
 from flataudit.errors import ConfigurationError, DataError, ModelError, PluginError
 from flataudit.evidence import Outcome
+from flataudit.specs import Budget, LossSpec, Spec
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 GENERATOR = np.random.default_rng(0)

@@ -9,12 +9,13 @@ import pytest
 
 from flataudit import archive
 from flataudit.audit import AuditKind, AuditPlan, AuditRecord, Occasion, Parts, run
-from flataudit.contracts import DataSpec, Finished, Job, Progress, Receipt, Spec
+from flataudit.contracts import Finished, Progress, Receipt
 from flataudit.decision import Comparison, Selection
 from flataudit.errors import ConfigurationError, ConflictError, DataError, ModelError, NotFoundError, ReportError
 from flataudit.evidence import Array, AuditProtocol, Candidate, Evidence, Examined, Metric
 from flataudit.ledger import LedgerEntry
 from flataudit.policy import Policy
+from flataudit.specs import DataSpec, Job, Spec
 
 ACCURACY = Metric(name="validation_accuracy", better="higher")
 OCCASION = Occasion(id="20260101T000000Z-abcdef", created="2026-01-01T00:00:00+00:00", actor="t", flataudit_version="0")

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from flataudit.config import AuditConfig, load_config, parse_config
-from flataudit.contracts import Job
 from flataudit.errors import ConfigurationError
 from flataudit.evidence import Candidate
+from flataudit.specs import Job
 
 MINIMAL = "model: m\ndata:\n  validation: {use: npz, path: v.npz}\n"
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flataudit.contracts import AuditData, Budget, Meter, Perturbable, Predictor, Probe, Reading, Role, Task
+from flataudit.contracts import AuditData, Meter, Perturbable, Predictor, Probe, Reading
 from flataudit.data.examples import checked
 from flataudit.evidence import Array, Cost, Metric, Outcome, Record
 from flataudit.examination import measure_all
+from flataudit.specs import Budget, Role, Task
 
 
 class Constant:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from flataudit.contracts import DataSpec, Job, Spec
 from flataudit.evidence import Array, AuditProtocol, Candidate, Evidence, Examined, Measurement, Metric, Outcome
 from flataudit.reuse import EvidenceStore, store_folder
+from flataudit.specs import DataSpec, Job, Spec
 
 DATA = (DataSpec(name="validation", role="validation", source=Spec(use="npz"), digest="sha256:d"),)
 JOB = Job(

@@ -14,23 +14,21 @@ from flataudit import plugins
 from flataudit.audit import AuditRecord
 from flataudit.contracts import (
     AuditData,
-    Budget,
     Differentiable,
     Finished,
-    Job,
     Perturbable,
     Predictor,
     Probe,
     Progress,
     Reading,
     Renderer,
-    Role,
 )
 from flataudit.evidence import Array, Candidate, Examined, Metric, Record
 from flataudit.executors.local import LocalExecutor
 from flataudit.ledger import Ledger, LedgerDraft, LedgerEntry
 from flataudit.manifest import manifest_digest
 from flataudit.report.markdown import MarkdownReport
+from flataudit.specs import Budget, Job, Role
 from flataudit.testing import check_executor, check_probe, check_registry, check_renderer
 from flataudit.testing.subjects import LinearModel
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flataudit.contracts import AuditData, InputField, Role
+from flataudit.contracts import AuditData
 from flataudit.data.examples import checked
 from flataudit.errors import DataError
+from flataudit.specs import InputField, Role
 from flataudit.vocabulary import aligned
 
 SHAPES = ("cube", "ball", "cone")

@@ -3,7 +3,8 @@
 import time
 from copy import copy
 
-from flataudit.contracts import Budget, Predictor
+from flataudit.contracts import Predictor
+from flataudit.specs import Budget
 
 __all__ = ["Purse"]
 

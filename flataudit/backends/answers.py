@@ -8,8 +8,9 @@ from numpy import generic
 from numpy.typing import NDArray
 from scipy.special import log_expit, log_softmax
 
-from flataudit.contracts import Meter, OutputKind, Task
+from flataudit.contracts import Meter
 from flataudit.errors import ConfigurationError, ModelError
+from flataudit.specs import OutputKind, Task
 
 __all__ = ["Answering", "default_outputs", "log_answers"]
 

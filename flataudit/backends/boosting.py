@@ -13,9 +13,10 @@ from flataudit.backends.class_order import column_of_each_class
 from flataudit.backends.sklearn_inputs import inputs_of
 from flataudit.backends.sklearn_model import SklearnModel
 from flataudit.backends.verification import verify
-from flataudit.contracts import AuditData, Job, Loaded, OutputKind
+from flataudit.contracts import AuditData, Loaded
 from flataudit.errors import ModelError
 from flataudit.mlmodel import Signature
+from flataudit.specs import Job, OutputKind
 
 if TYPE_CHECKING:
     import pandas

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from flataudit.contracts import Architecture
 from flataudit.errors import ConfigurationError
+from flataudit.specs import Architecture
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -13,9 +13,10 @@ import numpy as np
 from numpy import generic
 from numpy.typing import NDArray
 
-from flataudit.contracts import AuditData, InputField
+from flataudit.contracts import AuditData
 from flataudit.errors import ModelError
 from flataudit.mlmodel import Signature, SignatureField, kind_of
+from flataudit.specs import InputField
 
 if TYPE_CHECKING:
     import pandas

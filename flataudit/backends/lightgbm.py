@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flataudit.backends.sklearn import missing, read_estimator
-from flataudit.contracts import AuditData, Check, Job, Loaded
+from flataudit.contracts import AuditData, Check, Loaded
 from flataudit.errors import ModelError
 from flataudit.evidence import Record
 from flataudit.mlmodel import read_mlmodel
+from flataudit.specs import Job
 
 if TYPE_CHECKING:
     import lightgbm

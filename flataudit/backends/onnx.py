@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from flataudit.backends.onnx_answers import OnnxAnswers
 from flataudit.backends.verification import verify
-from flataudit.contracts import AuditData, Check, Job, Loaded, LossSpec, OutputKind, Task
+from flataudit.contracts import AuditData, Check, Loaded
 from flataudit.errors import ModelError
 from flataudit.evidence import Record
 from flataudit.mlmodel import MLModel, Signature, read_mlmodel
+from flataudit.specs import Job, LossSpec, OutputKind, Task
 
 if TYPE_CHECKING:
     from flataudit.backends.onnx_session import Session

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from flataudit.backends.answers import Answering
 from flataudit.backends.class_order import column_of_each_class
-from flataudit.contracts import AuditData, OutputKind, Task
+from flataudit.contracts import AuditData
+from flataudit.specs import OutputKind, Task
 
 if TYPE_CHECKING:
     from flataudit.backends.onnx_scores import Scores

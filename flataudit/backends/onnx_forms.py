@@ -9,7 +9,8 @@ import onnx
 
 from flataudit.backends.onnx_answers import OnnxAnswers, OnnxWeights
 from flataudit.backends.onnx_weights import WeightInputs, plain_form, quantised, weight_names
-from flataudit.contracts import AuditData, LossSpec, Predictor
+from flataudit.contracts import AuditData, Predictor
+from flataudit.specs import LossSpec
 
 if TYPE_CHECKING:
     from torch import nn

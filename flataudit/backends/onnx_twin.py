@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from flataudit.backends.answers import Answering
 from flataudit.backends.onnx_session import Door, told
 from flataudit.backends.torch_model import TorchModel
-from flataudit.contracts import AuditData, LossSpec
+from flataudit.contracts import AuditData
 from flataudit.errors import ModelError
+from flataudit.specs import LossSpec
 
 __all__ = ["TOLERANCE", "OnnxTwin", "TwinError", "agreement", "make_twin", "refuse_undifferentiable"]
 

@@ -16,10 +16,11 @@ from flataudit.backends.answers import Answering
 from flataudit.backends.class_order import column_of_each_class
 from flataudit.backends.feeding import Feed, feed
 from flataudit.backends.verification import verify
-from flataudit.contracts import AuditData, Check, Job, Loaded
+from flataudit.contracts import AuditData, Check, Loaded
 from flataudit.errors import ModelError, UntrustedError
 from flataudit.evidence import Record
 from flataudit.mlmodel import Signature, read_mlmodel
+from flataudit.specs import Job
 
 __all__ = ["PyfuncBackend"]
 

@@ -26,10 +26,11 @@ from flataudit.backends.text import prepared
 from flataudit.backends.torch_model import TorchModel, plain_module
 from flataudit.backends.verification import verify
 from flataudit.backends.weights import FLAVOUR, fill, read_safetensors, state_of
-from flataudit.contracts import AuditData, Check, Job, Loaded
+from flataudit.contracts import AuditData, Check, Loaded
 from flataudit.errors import ModelError, UntrustedError
 from flataudit.evidence import Record
 from flataudit.mlmodel import MLModel, read_mlmodel
+from flataudit.specs import Job
 
 __all__ = ["PyTorchBackend"]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from flataudit.contracts import OutputKind, Task
 from flataudit.errors import ModelError
+from flataudit.specs import OutputKind, Task
 
 __all__ = ["LOGARITHMS", "in_form", "pick"]
 

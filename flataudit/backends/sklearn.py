@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from flataudit.contracts import AuditData, Check, Job, Loaded
+from flataudit.contracts import AuditData, Check, Loaded
 from flataudit.errors import ModelError, UntrustedError
 from flataudit.evidence import Record
 from flataudit.mlmodel import MLModel, read_mlmodel
+from flataudit.specs import Job
 
 if TYPE_CHECKING:
     from sklearn.base import BaseEstimator

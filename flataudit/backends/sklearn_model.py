@@ -19,9 +19,10 @@ from flataudit.backends.answers import Answering
 from flataudit.backends.class_order import column_of_each_class
 from flataudit.backends.sklearn_inputs import Inputs, inputs_of, unwrapped
 from flataudit.backends.verification import verify
-from flataudit.contracts import AuditData, Loaded, LossSpec, OutputKind, Task
+from flataudit.contracts import AuditData, Loaded
 from flataudit.errors import ModelError
 from flataudit.mlmodel import Signature
+from flataudit.specs import LossSpec, OutputKind, Task
 
 __all__ = ["SklearnModel", "sklearn_model"]
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from flataudit.backends.answers import Answering
 from flataudit.backends.sklearn_inputs import Affine
 from flataudit.backends.torch_model import TorchModel
-from flataudit.contracts import LossSpec
 from flataudit.errors import ModelError
+from flataudit.specs import LossSpec
 
 __all__ = ["AffineMap", "NoInputGradientError", "SklearnTwin", "head_of"]
 

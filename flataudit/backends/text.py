@@ -12,8 +12,9 @@ from numpy import generic
 from numpy.typing import NDArray
 
 from flataudit.backends.tokenizers import Reader, make_reader
-from flataudit.contracts import AuditData, Differentiable, Job, Predictor
+from flataudit.contracts import AuditData, Differentiable, Predictor
 from flataudit.errors import ModelError
+from flataudit.specs import Job
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 
-from flataudit.contracts import TokenizerSpec
 from flataudit.corruptions.tokens import Characters, Encoder, encoded
 from flataudit.errors import ConfigurationError, DataError, ModelError
+from flataudit.specs import TokenizerSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

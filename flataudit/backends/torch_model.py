@@ -19,8 +19,9 @@ from flataudit.backends.answers import default_outputs
 from flataudit.backends.arguments import Arguments
 from flataudit.backends.forward import Forward
 from flataudit.backends.scores import LOGARITHMS, in_form
-from flataudit.contracts import LossSpec, Meter, OutputKind, Task
+from flataudit.contracts import Meter
 from flataudit.curvature.losses import make_loss
+from flataudit.specs import LossSpec, OutputKind, Task
 
 __all__ = ["TorchModel", "evaluation_mode", "plain_module"]
 

@@ -23,10 +23,11 @@ from flataudit.backends.feeding import feed
 from flataudit.backends.text import prepared
 from flataudit.backends.torch_model import TorchModel
 from flataudit.backends.verification import verify
-from flataudit.contracts import AuditData, Job, Loaded, TokenizerSpec
+from flataudit.contracts import AuditData, Loaded
 from flataudit.errors import ModelError, UntrustedError
 from flataudit.evidence import Record
 from flataudit.mlmodel import MLModel, read_mlmodel
+from flataudit.specs import Job, TokenizerSpec
 
 __all__ = ["TransformersBackend"]
 

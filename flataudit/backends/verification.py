@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from flataudit.backends.class_order import refuse_exchanged_classes
-from flataudit.contracts import AuditData, OutputKind, Predictor
+from flataudit.contracts import AuditData, Predictor
 from flataudit.errors import ModelError
+from flataudit.specs import OutputKind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

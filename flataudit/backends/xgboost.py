@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flataudit.backends.sklearn import missing
-from flataudit.contracts import AuditData, Check, Job, Loaded
+from flataudit.contracts import AuditData, Check, Loaded
 from flataudit.errors import ModelError
 from flataudit.evidence import Record
 from flataudit.mlmodel import MLModel, read_mlmodel
+from flataudit.specs import Job
 
 if TYPE_CHECKING:
     import pandas

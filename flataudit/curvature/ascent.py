@@ -21,10 +21,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from flataudit.contracts import Budget
 from flataudit.curvature.randomness import generator, normals
 from flataudit.curvature.surface import Surface
 from flataudit.errors import ModelError
+from flataudit.specs import Budget
 
 __all__ = ["WorstRise", "sphere_maximum", "worst_rises"]
 

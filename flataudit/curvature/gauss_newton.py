@@ -15,13 +15,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from flataudit.contracts import Budget
 from flataudit.curvature.ghost import norms_of
 from flataudit.curvature.hutchinson import TraceEstimate, certain, stratified, vectors_for
 from flataudit.curvature.objective import Stratum
 from flataudit.curvature.randomness import generator, signs
 from flataudit.curvature.structure import Pass, Structure, structure
 from flataudit.curvature.surface import Surface
+from flataudit.specs import Budget
 
 __all__ = ["GaussNewton", "gauss_newton"]
 

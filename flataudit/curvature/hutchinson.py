@@ -14,9 +14,9 @@ from typing import Literal
 import torch
 from scipy.special import stdtrit
 
-from flataudit.contracts import Budget
 from flataudit.curvature.objective import Objective
 from flataudit.curvature.randomness import generator, signs
+from flataudit.specs import Budget
 
 __all__ = [
     "Quadratic",

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from flataudit.contracts import LossSpec, Task
 from flataudit.errors import ConfigurationError, ModelError
+from flataudit.specs import LossSpec, Task
 
 __all__ = [
     "BinaryCrossEntropy",

@@ -18,11 +18,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flataudit.contracts import Budget
 from flataudit.curvature.hutchinson import TraceEstimate, stratified
 from flataudit.curvature.objective import Stratum
 from flataudit.curvature.randomness import generator, normals
 from flataudit.curvature.surface import Surface
+from flataudit.specs import Budget
 
 __all__ = ["AverageRise", "NoisyAnswers", "Score", "average_rises"]
 

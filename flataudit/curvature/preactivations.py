@@ -15,13 +15,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from flataudit.contracts import Budget
 from flataudit.curvature.ghost import Layout
 from flataudit.curvature.hutchinson import TraceEstimate, stratified, vectors_for
 from flataudit.curvature.randomness import generator, signs
 from flataudit.curvature.recording import Use
 from flataudit.curvature.structure import Pass, Structure
 from flataudit.curvature.surface import Surface
+from flataudit.specs import Budget
 
 __all__ = ["curved_layers", "residual_trace"]
 

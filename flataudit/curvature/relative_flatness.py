@@ -9,13 +9,13 @@ of the loss's factor wherever the outputs are affine in W; elsewhere E[vᵀHv], 
 import torch
 from torch import Tensor
 
-from flataudit.contracts import Budget
 from flataudit.curvature.gauss_newton import MOST_COLUMNS
 from flataudit.curvature.hutchinson import Quadratic, TraceEstimate, certain, estimate_trace
 from flataudit.curvature.randomness import signs
 from flataudit.curvature.structure import Pass, structure
 from flataudit.curvature.surface import Surface
 from flataudit.errors import ConfigurationError
+from flataudit.specs import Budget
 
 __all__ = ["chosen_layer", "relative_flatness"]
 

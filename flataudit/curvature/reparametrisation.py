@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from flataudit.contracts import AuditData, Differentiable, Meter, Task
+from flataudit.contracts import AuditData, Differentiable, Meter
 from flataudit.curvature.losses import Loss
 from flataudit.curvature.recording import Use
 from flataudit.curvature.structure import Pass
 from flataudit.curvature.surface import Surface
+from flataudit.specs import Task
 
 if TYPE_CHECKING:
     from numpy import generic

@@ -27,10 +27,10 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
-from flataudit.contracts import Budget
 from flataudit.curvature.lanczos import LanczosRun, SharedRun, Tridiagonal, basis_bytes
 from flataudit.curvature.randomness import generator, normals
 from flataudit.curvature.surface import Surface
+from flataudit.specs import Budget
 
 __all__ = [
     "Functional",

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from flataudit.contracts import Budget
 from flataudit.curvature.gauss_newton import GaussNewton, gauss_newton
 from flataudit.curvature.hutchinson import Quadratic, TraceEstimate, combined, estimate_trace
 from flataudit.curvature.preactivations import curved_layers, residual_trace
 from flataudit.curvature.structure import Structure, structure
 from flataudit.curvature.surface import Surface
+from flataudit.specs import Budget
 
 __all__ = ["HessianTraces", "hessian_trace", "weighted_trace"]
 

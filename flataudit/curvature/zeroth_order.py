@@ -22,9 +22,9 @@ from numpy import generic
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from flataudit.contracts import Budget
 from flataudit.curvature.moved_loss import MovedLoss
 from flataudit.errors import ModelError
+from flataudit.specs import Budget
 
 __all__ = ["Rise", "SmoothedTrace", "average_rise", "smoothed_trace", "worst_rise"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow
 import pyarrow.types
 
-from flataudit.contracts import InputField
+from flataudit.specs import InputField
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

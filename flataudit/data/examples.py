@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flataudit.contracts import AuditData, DataKind, InputField, Role
+from flataudit.contracts import AuditData
 from flataudit.data.texts import as_texts, looks_like_texts, utf8
 from flataudit.errors import DataError
+from flataudit.specs import DataKind, InputField, Role
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from numpy.lib.npyio import NpzFile as Archive
 
-from flataudit.contracts import AuditData, DataKind, Role
+from flataudit.contracts import AuditData
 from flataudit.data.examples import checked
 from flataudit.errors import DataError
 from flataudit.evidence import Record
 from flataudit.plugins import nearest
+from flataudit.specs import DataKind, Role
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,13 +10,14 @@ import pyarrow.dataset
 import pyarrow.fs
 import pyarrow.types
 
-from flataudit.contracts import AuditData, DataKind, InputField, Role
+from flataudit.contracts import AuditData
 from flataudit.data.columns import column_field, holds_numbers, holds_strings, places_of
 from flataudit.data.examples import checked
 from flataudit.data.texts import text_array
 from flataudit.errors import DataError
 from flataudit.evidence import Record
 from flataudit.plugins import nearest
+from flataudit.specs import DataKind, InputField, Role
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

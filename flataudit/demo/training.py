@@ -21,9 +21,10 @@ from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-
 from mlflow.exceptions import MlflowException
 from torch import nn
 
-from flataudit.contracts import AuditData, Role
+from flataudit.contracts import AuditData
 from flataudit.data.npz import NpzFile
 from flataudit.demo.recipes import RECIPES, Recipe, train
+from flataudit.specs import Role
 
 __all__ = ["DATA_FILES", "Trained", "accuracy", "log_candidates", "name_first_champion", "train_all", "write_data"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from flataudit.contracts import DataSpec, Job
 from flataudit.executors.frames import Reach
+from flataudit.specs import DataSpec, Job
 
 __all__ = ["anchored", "available_cores", "reach", "worker_command", "worker_environment", "zygote_command"]
 

@@ -13,10 +13,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, field_validator
 
-from flataudit.contracts import Job
 from flataudit.errors import ModelError
 from flataudit.evidence import Array, Record
 from flataudit.sandbox.selftest import Grade
+from flataudit.specs import Job
 
 __all__ = [
     "MAX_BODY_BYTES",

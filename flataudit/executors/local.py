@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from functools import partial
 
-from flataudit.contracts import Check, Finished, Job, Progress
+from flataudit.contracts import Check, Finished, Progress
 from flataudit.errors import FlatauditError, PluginError
 from flataudit.evidence import Examined, Record
 from flataudit.examination import examine, failed_evidence
 from flataudit.executors.isolation import Kind, demand, isolation
+from flataudit.specs import Job
 
 __all__ = ["LocalExecutor"]
 

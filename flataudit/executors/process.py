@@ -21,7 +21,7 @@ from threading import Event
 
 from pydantic import PositiveFloat, PositiveInt
 
-from flataudit.contracts import Budget, Check, Finished, Job, Progress
+from flataudit.contracts import Check, Finished, Progress
 from flataudit.errors import ModelError
 from flataudit.evidence import Examined, Record
 from flataudit.examination import failed_evidence
@@ -48,6 +48,7 @@ from flataudit.executors.received import Received, stamped
 from flataudit.executors.scratch import scratch
 from flataudit.executors.supervision import Bounds, Worker, WorkerError
 from flataudit.sandbox.apply import lacking
+from flataudit.specs import Budget, Job
 
 __all__ = ["ProcessExecutor", "warm_start"]
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from pydantic import ValidationError
 
-from flataudit.contracts import Job
 from flataudit.errors import ModelError
 from flataudit.evidence import Array, Evidence, Examined
 from flataudit.examination import failed_evidence, merged
@@ -18,6 +17,7 @@ from flataudit.executors.frames import (
 )
 from flataudit.executors.isolation import Kind, lacking_from, measured
 from flataudit.executors.supervision import WorkerError
+from flataudit.specs import Job
 
 __all__ = ["Received", "stamped"]
 

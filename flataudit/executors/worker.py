@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
-from flataudit.contracts import Job
 from flataudit.errors import FlatauditError
 from flataudit.evidence import Examined
 from flataudit.examination import examine
@@ -31,6 +30,7 @@ from flataudit.executors.frames import (
 from flataudit.sandbox.apply import Confinement, apply
 from flataudit.sandbox.limits import Limits
 from flataudit.sandbox.selftest import tested
+from flataudit.specs import Job
 
 __all__ = ["BEGIN", "Answers", "confinement", "main", "serve"]
 

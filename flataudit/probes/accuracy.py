@@ -7,8 +7,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from flataudit.contracts import AuditData, Budget, Predictor, Reading, Role
+from flataudit.contracts import AuditData, Predictor, Reading
 from flataudit.evidence import Array, Metric, Outcome, Record
+from flataudit.specs import Budget, Role
 from flataudit.statistics.answers import answers, said
 from flataudit.statistics.calibration import brier_scores
 from flataudit.statistics.correctness import correctness, losses

@@ -15,9 +15,10 @@ from flataudit.attacks.purse import Purse
 from flataudit.attacks.region import Limits, Norm, Room, Unit
 from flataudit.attacks.schedule import Schedule
 from flataudit.attacks.victims import Cases, Victims, wrong
-from flataudit.contracts import AuditData, Budget, Predictor, Reading, Role
+from flataudit.contracts import AuditData, Predictor, Reading
 from flataudit.errors import ConfigurationError
 from flataudit.evidence import Array, Metric, Outcome, Record
+from flataudit.specs import Budget, Role
 from flataudit.statistics.cluster_details import cluster_details
 from flataudit.statistics.correctness import correctness
 from flataudit.statistics.means import bounded_mean, mean

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt
 from scipy.special import ndtri
 
-from flataudit.contracts import AuditData, Budget, Predictor, Reading, Role
+from flataudit.contracts import AuditData, Predictor, Reading
 from flataudit.evidence import Array, Metric, Outcome, Record
+from flataudit.specs import Budget, Role
 from flataudit.statistics.calibration import Bins
 from flataudit.statistics.correctness import correctness
 

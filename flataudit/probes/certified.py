@@ -19,8 +19,9 @@ from pydantic import (
 from flataudit.attacks.purse import Purse
 from flataudit.attacks.region import Room, Unit
 from flataudit.attacks.smoothing import Certificates, certify, largest_radius
-from flataudit.contracts import AuditData, Budget, Predictor, Reading, Role
+from flataudit.contracts import AuditData, Predictor, Reading
 from flataudit.evidence import Array, Metric, Outcome, Record
+from flataudit.specs import Budget, Role
 from flataudit.statistics.cluster_details import cluster_details
 from flataudit.statistics.means import Mean, bounded_mean, mean
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, field_validator
 
-from flataudit.contracts import AuditData, Budget, Predictor, Reading, Role
+from flataudit.contracts import AuditData, Predictor, Reading
 from flataudit.corruptions.catalogue import DATA_KINDS, DEFAULT_KINDS, KINDS, DataKind, Suite
 from flataudit.corruptions.effects import effect
 from flataudit.corruptions.layouts import Order
@@ -18,6 +18,7 @@ from flataudit.corruptions.tokens import Characters
 from flataudit.errors import ConfigurationError, ModelError
 from flataudit.evidence import Array, Metric, Outcome, Record
 from flataudit.plugins import nearest
+from flataudit.specs import Budget, Role
 from flataudit.statistics.answers import said
 from flataudit.statistics.correctness import correctness
 from flataudit.statistics.means import bounded_mean

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Self
 import numpy as np
 from pydantic import Field, PositiveFloat, model_validator
 
-from flataudit.contracts import AuditData, Budget, Differentiable, Reading, Role
+from flataudit.contracts import AuditData, Differentiable, Reading
 from flataudit.curvature.quantisation import (
     code_length,
     flat_code,
@@ -19,6 +19,7 @@ from flataudit.curvature.quantisation import (
 )
 from flataudit.curvature.surface import Surface
 from flataudit.evidence import Array, Metric, Outcome, Record
+from flataudit.specs import Budget, Role
 
 __all__ = ["DescriptionLength"]
 

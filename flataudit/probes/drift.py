@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
-from flataudit.contracts import AuditData, Budget, Predictor, Reading, Role
+from flataudit.contracts import AuditData, Predictor, Reading
 from flataudit.evidence import Measurement, Metric, Outcome, Record
+from flataudit.specs import Budget, Role
 from flataudit.statistics.domains import domain_auc, kernel_distance
 from flataudit.statistics.drift import Moved, kolmogorov_smirnov, population_stability, wasserstein
 

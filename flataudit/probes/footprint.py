@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt
 from scipy.stats import binom
 
-from flataudit.contracts import AuditData, Budget, Perturbable, Predictor, Reading, Role
+from flataudit.contracts import AuditData, Perturbable, Predictor, Reading
 from flataudit.evidence import Array, Measurement, Metric, Outcome, Record
+from flataudit.specs import Budget, Role
 
 __all__ = ["Footprint"]
 

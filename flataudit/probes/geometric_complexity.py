@@ -5,9 +5,10 @@ from typing import ClassVar
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from flataudit.contracts import AuditData, Budget, Differentiable, Reading, Role
+from flataudit.contracts import AuditData, Differentiable, Reading
 from flataudit.curvature.inputs import jacobian_norms, passes_of_jacobian, why_no_input_gradients
 from flataudit.evidence import Array, Metric, Outcome, Record
+from flataudit.specs import Budget, Role
 from flataudit.statistics.means import mean
 
 __all__ = ["GeometricComplexity"]

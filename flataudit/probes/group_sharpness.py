@@ -15,12 +15,13 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from scipy.special import stdtrit
 from torch import Tensor
 
-from flataudit.contracts import AuditData, Budget, Differentiable, Reading, Role
+from flataudit.contracts import AuditData, Differentiable, Reading
 from flataudit.curvature.hutchinson import stratified
 from flataudit.curvature.objective import Batch, Objective
 from flataudit.curvature.randomness import generator, normals
 from flataudit.curvature.scales import scale_of
 from flataudit.evidence import Measurement, Metric, Outcome, Record
+from flataudit.specs import Budget, Role
 from flataudit.statistics.group_means import by_group, others
 
 __all__ = ["GroupSharpness"]

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from flataudit.contracts import AuditData, Budget, Differentiable, Reading, Role
+from flataudit.contracts import AuditData, Differentiable, Reading
 from flataudit.curvature.gauss_newton import gauss_newton
 from flataudit.curvature.hessian import Hessian
 from flataudit.curvature.hutchinson import TraceEstimate
@@ -14,6 +14,7 @@ from flataudit.curvature.surface import Surface
 from flataudit.curvature.trace import hessian_trace
 from flataudit.curvature.xtrace import xtrace
 from flataudit.evidence import Metric, Outcome, Record
+from flataudit.specs import Budget, Role
 
 __all__ = ["HessianTrace"]
 

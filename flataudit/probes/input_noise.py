@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PositiveFloat, PositiveInt
 
-from flataudit.contracts import AuditData, Budget, Predictor, Reading, Role
+from flataudit.contracts import AuditData, Predictor, Reading
 from flataudit.corruptions.draws import Draws
 from flataudit.corruptions.image import Range
 from flataudit.corruptions.scale import blocks, moments
 from flataudit.evidence import Array, Metric, Outcome, Record
+from flataudit.specs import Budget, Role
 from flataudit.statistics.correctness import correctness
 from flataudit.statistics.means import bounded_mean
 

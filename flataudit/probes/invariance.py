@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import PositiveFloat, PositiveInt
 
-from flataudit.contracts import AuditData, Budget, Differentiable, Reading, Role
+from flataudit.contracts import AuditData, Differentiable, Reading
 from flataudit.curvature.ascent import worst_rises
 from flataudit.curvature.noise import average_rises
 from flataudit.curvature.relative_flatness import relative_flatness
@@ -15,6 +15,7 @@ from flataudit.curvature.scales import Scale, scale_of
 from flataudit.curvature.surface import Surface
 from flataudit.curvature.trace import HessianTraces, hessian_trace, weighted_trace
 from flataudit.evidence import Metric, Outcome, Record
+from flataudit.specs import Budget, Role
 
 __all__ = ["Invariance"]
 

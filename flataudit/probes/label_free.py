@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 from scipy.stats import rankdata
 
-from flataudit.contracts import AuditData, Budget, Predictor, Reading, Role
+from flataudit.contracts import AuditData, Predictor, Reading
 from flataudit.evidence import Measurement, Metric, Outcome, Record
+from flataudit.specs import Budget, Role
 from flataudit.statistics.answers import answers
 from flataudit.statistics.correctness import correctness
 from flataudit.statistics.label_free import (

@@ -6,11 +6,12 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from flataudit.contracts import AuditData, Budget, Differentiable, Reading, Role
+from flataudit.contracts import AuditData, Differentiable, Reading
 from flataudit.curvature.directions import filter_normalised
 from flataudit.curvature.objective import Objective
 from flataudit.curvature.randomness import generator
 from flataudit.evidence import Array, Metric, Record
+from flataudit.specs import Budget, Role
 from flataudit.statistics.means import mean
 
 __all__ = ["Landscape"]

@@ -5,12 +5,13 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from flataudit.contracts import AuditData, Budget, Differentiable, Reading, Role
+from flataudit.contracts import AuditData, Differentiable, Reading
 from flataudit.curvature import entropy
 from flataudit.curvature.entropy import Neighbourhood, reference
 from flataudit.curvature.scales import Scale, scale_of
 from flataudit.curvature.surface import Surface
 from flataudit.evidence import Metric, Outcome, Record
+from flataudit.specs import Budget, Role
 
 __all__ = ["LocalEntropy"]
 

@@ -12,13 +12,14 @@ import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
 from scipy.special import stdtrit
 
-from flataudit.contracts import AuditData, Budget, Differentiable, Reading, Role
+from flataudit.contracts import AuditData, Differentiable, Reading
 from flataudit.curvature.hutchinson import TraceEstimate
 from flataudit.curvature.noise import NoisyAnswers
 from flataudit.curvature.pac_bayes import pac_bayes_kl
 from flataudit.curvature.structure import Pass
 from flataudit.curvature.surface import Surface
 from flataudit.evidence import Measurement, Metric, Outcome, Record
+from flataudit.specs import Budget, Role
 from flataudit.statistics.correctness import correctness
 
 __all__ = ["PacBayes"]

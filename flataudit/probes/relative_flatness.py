@@ -5,13 +5,14 @@ from typing import ClassVar
 
 from pydantic import PositiveFloat, PositiveInt
 
-from flataudit.contracts import AuditData, Budget, Differentiable, Reading, Role
+from flataudit.contracts import AuditData, Differentiable, Reading
 from flataudit.curvature.hutchinson import TraceEstimate
 from flataudit.curvature.relative_flatness import chosen_layer, relative_flatness
 from flataudit.curvature.reparametrisation import Reparametrised, logit_scale
 from flataudit.curvature.surface import Surface
 from flataudit.curvature.trace import weighted_trace
 from flataudit.evidence import Metric, Outcome, Record
+from flataudit.specs import Budget, Role
 
 __all__ = ["RelativeFlatness"]
 

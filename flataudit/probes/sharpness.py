@@ -7,12 +7,13 @@ from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
 
-from flataudit.contracts import AuditData, Budget, Differentiable, Reading, Role
+from flataudit.contracts import AuditData, Differentiable, Reading
 from flataudit.curvature.ascent import worst_rises
 from flataudit.curvature.noise import average_rises
 from flataudit.curvature.scales import Scale, scale_of
 from flataudit.curvature.surface import Surface
 from flataudit.evidence import Array, Metric, Outcome, Record
+from flataudit.specs import Budget, Role
 
 __all__ = ["Sharpness"]
 

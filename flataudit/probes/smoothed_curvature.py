@@ -6,10 +6,11 @@ from typing import ClassVar
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from flataudit.contracts import AuditData, Budget, Meter, Perturbable, Reading, Role
+from flataudit.contracts import AuditData, Meter, Perturbable, Reading
 from flataudit.curvature.moved_loss import MovedLoss
 from flataudit.curvature.zeroth_order import SmoothedTrace, average_rise, smoothed_trace, worst_rise
 from flataudit.evidence import Array, Metric, Outcome, Record
+from flataudit.specs import Budget, Role
 
 __all__ = ["SmoothedCurvature"]
 

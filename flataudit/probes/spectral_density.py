@@ -6,7 +6,7 @@ from typing import ClassVar
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from flataudit.contracts import AuditData, Budget, Differentiable, Reading, Role
+from flataudit.contracts import AuditData, Differentiable, Reading
 from flataudit.curvature.lanczos import SharedRun
 from flataudit.curvature.slq import (
     Functional,
@@ -20,6 +20,7 @@ from flataudit.curvature.slq import (
 from flataudit.curvature.stationarity import stationarity
 from flataudit.curvature.surface import Surface
 from flataudit.evidence import Array, Measurement, Metric, Outcome, Record
+from flataudit.specs import Budget, Role
 
 __all__ = ["SpectralDensity"]
 

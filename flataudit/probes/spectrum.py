@@ -5,12 +5,13 @@ from typing import ClassVar
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from flataudit.contracts import AuditData, Budget, Differentiable, Reading, Role
+from flataudit.contracts import AuditData, Differentiable, Reading
 from flataudit.curvature.extremes import End, Extreme, Extremes, Proof, extreme_eigenvalues
 from flataudit.curvature.lanczos import SharedRun, Tridiagonal, steps_within
 from flataudit.curvature.stationarity import stationarity
 from flataudit.curvature.surface import Surface
 from flataudit.evidence import Measurement, Metric, Outcome, Record
+from flataudit.specs import Budget, Role
 
 __all__ = ["Spectrum"]
 

@@ -5,10 +5,11 @@ from typing import ClassVar
 
 from pydantic import PositiveInt
 
-from flataudit.contracts import AuditData, Budget, Differentiable, Reading, Role
+from flataudit.contracts import AuditData, Differentiable, Reading
 from flataudit.curvature.structure import Pass
 from flataudit.curvature.surface import Surface
 from flataudit.evidence import Metric, Record
+from flataudit.specs import Budget, Role
 
 __all__ = ["TrainingLoss"]
 

@@ -8,8 +8,9 @@ from numpy import generic
 from numpy.typing import NDArray
 from pydantic import PositiveFloat, PositiveInt
 
-from flataudit.contracts import AuditData, Budget, Perturbable, Reading, Role
+from flataudit.contracts import AuditData, Perturbable, Reading
 from flataudit.evidence import Array, Metric, Record
+from flataudit.specs import Budget, Role
 from flataudit.statistics.correctness import correctness
 from flataudit.statistics.means import bounded_mean
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flataudit.contracts import Task
 from flataudit.errors import ModelError
+from flataudit.specs import Task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from flataudit.contracts import Budget, DataSpec, Executor, Job, Registry, Spec
+from flataudit.contracts import Executor, Registry
 from flataudit.evidence import Candidate, Outcome
 from flataudit.ledger import Ledger
 from flataudit.manifest import manifest_digest
+from flataudit.specs import Budget, DataSpec, Job, Spec
 from flataudit.testing.expectations import require
 
 __all__ = ["check_executor", "check_registry"]

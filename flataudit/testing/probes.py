@@ -11,8 +11,9 @@ import numpy as np
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
-from flataudit.contracts import Budget, Probe, Reading, Role
+from flataudit.contracts import Probe, Reading
 from flataudit.evidence import Measurement, Metric, Outcome, Record
+from flataudit.specs import Budget, Role
 from flataudit.testing.expectations import require
 from flataudit.testing.subjects import Subject, data_state, standard_subjects
 

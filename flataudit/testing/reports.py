@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from xml.etree import ElementTree
 
 from flataudit.audit import AuditPlan, AuditRecord, DataSummary
-from flataudit.contracts import DataSpec, Renderer, Spec
+from flataudit.contracts import Renderer
 from flataudit.decision import Comparison
 from flataudit.evidence import Array, AuditProtocol, Candidate, Evidence, Metric, Outcome
 from flataudit.judge import decide, limits
+from flataudit.specs import DataSpec, Spec
 from flataudit.testing.expectations import require
 
 __all__ = ["HOSTILE", "check_renderer"]

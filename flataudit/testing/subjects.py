@@ -10,8 +10,9 @@ import numpy as np
 from numpy import generic
 from numpy.typing import NDArray
 
-from flataudit.contracts import AuditData, Differentiable, Meter, Perturbable, Predictor, Role, Task
+from flataudit.contracts import AuditData, Differentiable, Meter, Perturbable, Predictor
 from flataudit.data.examples import checked
+from flataudit.specs import Role, Task
 
 __all__ = ["LinearModel", "Subject", "data_state", "standard_subjects"]
 

@@ -6,8 +6,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from flataudit.contracts import AuditData, Budget, Predictor, Reading, Role
+from flataudit.contracts import AuditData, Predictor, Reading
 from flataudit.evidence import Array, Metric, Outcome, Record
+from flataudit.specs import Budget, Role
 from flataudit.statistics.means import mean
 
 __all__ = ["PredictionEntropy", "entropies"]

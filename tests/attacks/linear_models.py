@@ -9,7 +9,8 @@ from torch import nn
 
 from flataudit.attacks.region import Region, Room
 from flataudit.attacks.victims import Victims
-from flataudit.contracts import Budget, Meter
+from flataudit.contracts import Meter
+from flataudit.specs import Budget
 
 DUAL = {"linf": 1, "l2": 2}
 AMPLE = Budget(passes=1e9, seconds=600)

@@ -12,7 +12,7 @@ from flataudit.attacks.purse import Purse
 from flataudit.attacks.region import Region, Room
 from flataudit.attacks.schedule import FGSM, Schedule
 from flataudit.attacks.victims import Victims
-from flataudit.contracts import Budget
+from flataudit.specs import Budget
 
 GENERATOR = np.random.default_rng(0)
 INPUTS = GENERATOR.standard_normal((400, 6))

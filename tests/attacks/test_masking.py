@@ -14,7 +14,7 @@ from flataudit.attacks.purse import Purse
 from flataudit.attacks.region import Region
 from flataudit.attacks.schedule import Schedule
 from flataudit.attacks.victims import Victims
-from flataudit.contracts import Budget
+from flataudit.specs import Budget
 
 GENERATOR = np.random.default_rng(0)
 ROWS = np.round(GENERATOR.standard_normal((120, 4)) * 8) / 8

@@ -9,9 +9,10 @@ from flataudit.attacks.purse import Purse
 from flataudit.attacks.region import Region, Room, lengths
 from flataudit.attacks.search import search
 from flataudit.attacks.victims import Victims
-from flataudit.contracts import Budget, Predictor
+from flataudit.contracts import Predictor
 from flataudit.corruptions import scale
 from flataudit.corruptions.draws import Draws
+from flataudit.specs import Budget
 
 GENERATOR = np.random.default_rng(0)
 ROWS = GENERATOR.standard_normal((150, 5))

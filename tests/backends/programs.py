@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from flataudit.contracts import AuditData, Job
+from flataudit.contracts import AuditData
 from flataudit.data.examples import checked
 from flataudit.evidence import Candidate
+from flataudit.specs import Job
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 FEATURES, CLASSES = 4, 3

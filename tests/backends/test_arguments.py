@@ -12,9 +12,10 @@ from flataudit.backends.arguments import Arguments, taken_by
 from flataudit.backends.feeding import feed
 from flataudit.backends.torch_model import TorchModel
 from flataudit.backends.verification import verify
-from flataudit.contracts import AuditData, InputField
+from flataudit.contracts import AuditData
 from flataudit.errors import ModelError
 from flataudit.mlmodel import Signature, SignatureField
+from flataudit.specs import InputField
 
 N, WORDS = 20, 7
 NUMBERS = InputField(name="numbers", shape=(2, 2))

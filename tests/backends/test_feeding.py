@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from flataudit.backends.feeding import feed
-from flataudit.contracts import AuditData, InputField
+from flataudit.contracts import AuditData
 from flataudit.errors import ModelError
 from flataudit.mlmodel import Signature, SignatureField
+from flataudit.specs import InputField
 
 FIELDS = (
     InputField(name="age"),

@@ -16,9 +16,10 @@ import pandas
 import skops.io
 
 from flataudit.backends.lightgbm import LightgbmBackend
-from flataudit.contracts import AuditData, Differentiable, InputField, Loaded
+from flataudit.contracts import AuditData, Differentiable, Loaded
 from flataudit.data.examples import checked
 from flataudit.errors import ModelError, UntrustedError
+from flataudit.specs import InputField
 from flataudit.vocabulary import aligned
 
 N = 120

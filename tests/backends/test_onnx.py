@@ -13,7 +13,7 @@ from flataudit.backends.onnx import OnnxBackend, onnx_model
 from flataudit.backends.onnx_answers import OnnxAnswers, OnnxWeights
 from flataudit.backends.onnx_twin import OnnxTwin
 from flataudit.backends.torch_model import TorchModel
-from flataudit.contracts import Budget, Differentiable, InputField, Job, Perturbable
+from flataudit.contracts import Differentiable, Perturbable
 from flataudit.curvature.moved_loss import MovedLoss
 from flataudit.errors import ModelError
 from flataudit.evidence import Candidate
@@ -21,6 +21,7 @@ from flataudit.mlmodel import Signature, SignatureField
 from flataudit.probes.hessian_trace import HessianTrace
 from flataudit.probes.sharpness import Sharpness
 from flataudit.probes.smoothed_curvature import SmoothedCurvature
+from flataudit.specs import Budget, InputField, Job
 
 AMPLE = Budget(passes=1e5, seconds=600)
 _made = {}

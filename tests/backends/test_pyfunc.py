@@ -11,10 +11,11 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
 from flataudit.backends.pyfunc import PyfuncBackend
-from flataudit.contracts import AuditData, Differentiable, InputField, Job, Perturbable
+from flataudit.contracts import AuditData, Differentiable, Perturbable
 from flataudit.errors import ModelError, UntrustedError
 from flataudit.evidence import Candidate
 from flataudit.probes.accuracy import Accuracy
+from flataudit.specs import InputField, Job
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own code warns, of type hints and of requirements
 

@@ -10,7 +10,7 @@ from programs import FEATURES, examples, exported, folder, job, network, pickled
 from torch import nn
 
 from flataudit.backends.pytorch import PyTorchBackend
-from flataudit.contracts import Budget, Differentiable, Loaded
+from flataudit.contracts import Differentiable, Loaded
 from flataudit.errors import ModelError, UntrustedError
 from flataudit.evidence import Measurement
 from flataudit.examination import measure_all
@@ -18,6 +18,7 @@ from flataudit.probes.accuracy import Accuracy
 from flataudit.probes.hessian_trace import HessianTrace
 from flataudit.probes.sharpness import Sharpness
 from flataudit.probes.spectrum import Spectrum
+from flataudit.specs import Budget
 
 quiet = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 

@@ -44,13 +44,14 @@ from sklearn.tree import DecisionTreeClassifier
 
 from flataudit.backends.sklearn import SklearnBackend, read_estimator
 from flataudit.backends.sklearn_model import SklearnModel, sklearn_model
-from flataudit.contracts import AuditData, Budget, Differentiable, InputField, Loaded, Predictor
+from flataudit.contracts import AuditData, Differentiable, Loaded, Predictor
 from flataudit.data.examples import checked
 from flataudit.errors import ModelError, UntrustedError
 from flataudit.evidence import Outcome
 from flataudit.mlmodel import Signature, SignatureField, read_mlmodel
 from flataudit.probes.input_gradient import InputGradient
 from flataudit.probes.input_noise import InputNoise
+from flataudit.specs import Budget, InputField
 from flataudit.vocabulary import aligned
 
 N = 96

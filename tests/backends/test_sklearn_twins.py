@@ -30,13 +30,14 @@ from sklearn.svm import SVC, LinearSVC
 
 from flataudit.backends.sklearn_model import SklearnModel, sklearn_model
 from flataudit.backends.sklearn_twins import SklearnTwin
-from flataudit.contracts import AuditData, Budget, Differentiable, Task
+from flataudit.contracts import AuditData, Differentiable
 from flataudit.data.examples import checked
 from flataudit.evidence import Outcome
 from flataudit.probes.adversarial import Adversarial
 from flataudit.probes.geometric_complexity import GeometricComplexity
 from flataudit.probes.hessian_trace import HessianTrace
 from flataudit.probes.input_gradient import InputGradient
+from flataudit.specs import Budget, Task
 
 N, FEATURES = 90, 5
 

@@ -13,12 +13,13 @@ from flataudit.backends.text import DifferentiableOfTexts, PredictorOfTexts, pre
 from flataudit.backends.tokenizers import make_reader
 from flataudit.backends.torch_model import TorchModel
 from flataudit.config import parse_config
-from flataudit.contracts import Budget, Candidate, Differentiable, Job, Meter, Predictor, TokenizerSpec
+from flataudit.contracts import Candidate, Differentiable, Meter, Predictor
 from flataudit.data.examples import checked
 from flataudit.errors import ConfigurationError, DataError, ModelError
 from flataudit.probes.accuracy import Accuracy
 from flataudit.probes.corruption import Corruption
 from flataudit.probes.hessian_trace import HessianTrace
+from flataudit.specs import Budget, Job, TokenizerSpec
 
 TEXTS = np.array(["good good", "bad", "", "a good, bad day"])
 

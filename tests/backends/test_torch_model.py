@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from flataudit.backends.torch_model import TorchModel, evaluation_mode, plain_module
 from flataudit.backends.verification import verify
-from flataudit.contracts import OutputKind, Task
 from flataudit.data.examples import checked
 from flataudit.errors import ModelError
+from flataudit.specs import OutputKind, Task
 
 LABELS = np.arange(64) % CLASSES
 

@@ -15,12 +15,13 @@ from torch import nn
 
 import flataudit
 from flataudit.backends.transformers import TransformersBackend
-from flataudit.contracts import AuditData, Budget, Differentiable, InputField
+from flataudit.contracts import AuditData, Differentiable
 from flataudit.data.examples import checked
 from flataudit.errors import ModelError, UntrustedError
 from flataudit.evidence import Outcome
 from flataudit.examination import measure_all
 from flataudit.probes.spectrum import Spectrum
+from flataudit.specs import Budget, InputField
 
 LENGTH, WORDS, CLASSES, N = 8, 12, 3, 24
 MLMODEL = """flavors:

@@ -16,9 +16,10 @@ import pandas
 import xgboost
 
 from flataudit.backends.xgboost import XgboostBackend
-from flataudit.contracts import AuditData, Differentiable, InputField, Loaded
+from flataudit.contracts import AuditData, Differentiable, Loaded
 from flataudit.data.examples import checked
 from flataudit.errors import ModelError
+from flataudit.specs import InputField
 from flataudit.vocabulary import aligned
 
 N = 96

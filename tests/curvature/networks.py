@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from flataudit.contracts import AuditData, Meter, Task
+from flataudit.contracts import AuditData, Meter
 from flataudit.curvature.losses import Loss, default_loss
 from flataudit.data.examples import checked
+from flataudit.specs import Task
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 

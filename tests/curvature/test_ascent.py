@@ -9,11 +9,11 @@ from networks import Network, dense_hessian, examples, relu_mlp, seeded
 from scipy.optimize import brentq, minimize_scalar
 from torch import nn
 
-from flataudit.contracts import Budget
 from flataudit.curvature.ascent import WorstRise, sphere_maximum, worst_rises
 from flataudit.curvature.noise import average_rises
 from flataudit.curvature.scales import Scale, scale_of
 from flataudit.curvature.surface import Surface
+from flataudit.specs import Budget
 
 
 def quadratic(features: int = 4) -> tuple[Surface, np.ndarray, np.ndarray]:

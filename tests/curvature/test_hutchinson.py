@@ -8,9 +8,9 @@ import torch
 from networks import DEVICES, Network, dense_hessian, examples, relu_mlp, softmax_regression, tanh_mlp
 from torch import nn
 
-from flataudit.contracts import Budget
 from flataudit.curvature.hutchinson import TraceEstimate, estimate_trace, shared_vector_trace
 from flataudit.curvature.objective import Objective
+from flataudit.specs import Budget
 
 NETWORKS = [softmax_regression, relu_mlp, tanh_mlp]
 

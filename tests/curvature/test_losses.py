@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flataudit.contracts import LossSpec
 from flataudit.curvature.losses import BinaryCrossEntropy, CrossEntropy, Huber, Loss, SquaredError, make_loss
 from flataudit.errors import ConfigurationError, ModelError
+from flataudit.specs import LossSpec
 
 SOURCE = torch.Generator().manual_seed(0)
 LOGITS = torch.randn(7, 4, generator=SOURCE, dtype=torch.float64) * 3

@@ -6,10 +6,10 @@ import torch
 from networks import Network, dense_hessian, examples, seeded, tanh_mlp
 from torch import nn
 
-from flataudit.contracts import Budget
 from flataudit.curvature.noise import average_rises
 from flataudit.curvature.scales import scale_of
 from flataudit.curvature.surface import Surface
+from flataudit.specs import Budget
 
 PLENTY = Budget(passes=1e5)
 

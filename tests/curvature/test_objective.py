@@ -6,7 +6,6 @@ import torch
 from networks import DEVICES, Network, dense_hessian, examples, relu_mlp, seeded, softmax_regression, tanh_mlp
 from torch import nn
 
-from flataudit.contracts import Budget
 from flataudit.curvature import objective as module
 from flataudit.curvature.gauss_newton import gauss_newton
 from flataudit.curvature.memory import free_bytes, graph_bytes
@@ -14,6 +13,7 @@ from flataudit.curvature.objective import Objective
 from flataudit.curvature.surface import Surface
 from flataudit.curvature.trace import hessian_trace
 from flataudit.errors import ConfigurationError, ModelError
+from flataudit.specs import Budget
 
 
 @pytest.mark.parametrize("device", DEVICES)

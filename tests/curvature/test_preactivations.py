@@ -6,11 +6,11 @@ import torch
 from networks import DEVICES, Network, deep_mlp, dense_hessian, examples, seeded
 from torch import nn
 
-from flataudit.contracts import Budget
 from flataudit.curvature.preactivations import curved_layers, residual_trace
 from flataudit.curvature.structure import structure
 from flataudit.curvature.surface import Surface
 from flataudit.curvature.trace import hessian_trace, weighted_trace
+from flataudit.specs import Budget
 
 
 @pytest.mark.parametrize("device", DEVICES)

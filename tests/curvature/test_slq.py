@@ -10,7 +10,6 @@ from networks import Network, dense_hessian, examples, relu_mlp, tanh_mlp
 from scipy.stats import wasserstein_distance
 from torch import Tensor, nn
 
-from flataudit.contracts import Budget
 from flataudit.curvature.lanczos import LanczosRun, SharedRun, Tridiagonal, basis_bytes
 from flataudit.curvature.randomness import generator, normals
 from flataudit.curvature.slq import (
@@ -26,6 +25,7 @@ from flataudit.curvature.slq import (
     radau_rule,
 )
 from flataudit.curvature.surface import Surface
+from flataudit.specs import Budget
 
 PLENTY = Budget(passes=1e6, seconds=3600)
 

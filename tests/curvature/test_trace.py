@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from flataudit.backends.torch_model import TorchModel
-from flataudit.contracts import AuditData, Budget
+from flataudit.contracts import AuditData
 from flataudit.curvature.gauss_newton import gauss_newton
 from flataudit.curvature.losses import BinaryCrossEntropy, CrossEntropy, Huber
 from flataudit.curvature.structure import structure
 from flataudit.curvature.surface import Surface
 from flataudit.curvature.trace import hessian_trace, weighted_trace
 from flataudit.data.examples import checked
+from flataudit.specs import Budget
 
 PLENTY = Budget(passes=4000)
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from flataudit.contracts import Budget, DataSpec, Job, Spec
 from flataudit.evidence import Candidate
 from flataudit.executors import process
+from flataudit.specs import Budget, DataSpec, Job, Spec
 
 STRANGE_WORKER = Path(__file__).with_name("strange_worker.py")
 MakeJob = Callable[..., Job]

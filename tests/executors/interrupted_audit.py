@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from flataudit.contracts import Budget, Job
 from flataudit.executors import process
+from flataudit.specs import Budget, Job
 
 
 def main(strange_worker: str, folder: str) -> None:

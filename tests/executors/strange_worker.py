@@ -10,12 +10,12 @@ import sys
 import time
 from pathlib import Path
 
-from flataudit.contracts import Job
 from flataudit.errors import DataError
 from flataudit.evidence import Array, AuditProtocol, Evidence, Examined, Metric
 from flataudit.executors import worker
 from flataudit.executors.frames import ArrayHeader, EvidenceHeader, ProgressNote, Request, SelfTest, encode
 from flataudit.sandbox.kernel import control
+from flataudit.specs import Job
 
 SEEN = Metric(name="seen")
 

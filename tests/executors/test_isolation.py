@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from flataudit import plugins
-from flataudit.contracts import Job
 from flataudit.errors import ConfigurationError, PluginError
 from flataudit.evidence import Outcome
 from flataudit.executors import process
@@ -15,6 +14,7 @@ from flataudit.executors.isolation import KINDS, demand, enforceable, isolation,
 from flataudit.executors.local import LocalExecutor
 from flataudit.executors.process import ProcessExecutor
 from flataudit.sandbox import landlock, seccomp
+from flataudit.specs import Job
 
 
 @pytest.fixture

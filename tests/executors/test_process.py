@@ -13,7 +13,6 @@ from threading import Event
 
 import pytest
 
-from flataudit.contracts import Job
 from flataudit.evidence import Examined, Outcome
 from flataudit.executors import process
 from flataudit.executors.environment import available_cores, worker_environment
@@ -22,6 +21,7 @@ from flataudit.executors.isolation import enforceable, isolation
 from flataudit.executors.launching import fresh
 from flataudit.executors.process import ProcessExecutor
 from flataudit.executors.supervision import Bounds, Worker, WorkerError
+from flataudit.specs import Job
 
 MakeJob = Callable[..., Job]
 CANARIES = ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_TOKEN", "GITHUB_TOKEN", "PYTHONPATH", "LD_PRELOAD_X")

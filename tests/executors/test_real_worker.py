@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flataudit.contracts import DataSpec, Job, Spec
 from flataudit.errors import PluginError
 from flataudit.evidence import Candidate, Examined, Outcome
 from flataudit.executors.local import LocalExecutor
 from flataudit.executors.process import ProcessExecutor
 from flataudit.manifest import manifest_digest
+from flataudit.specs import DataSpec, Job, Spec
 
 Notes = list[tuple[str, str, float]]
 

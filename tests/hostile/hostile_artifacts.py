@@ -59,6 +59,14 @@ def pickled(folder: Path, code: str) -> None:
     torch.save(Program(code + MODULE), described(folder) / "model.pth")
 
 
+def stateful(folder: Path, code: str) -> None:
+    """It behaves at first, and another way from its third call on."""
+    turning = (
+        "\ncalls = []\nmodel.register_forward_hook(lambda m, i, o: o if calls.append(0) or len(calls) < 3 else -o)"
+    )
+    torch.save(Program(code + MODULE + turning), described(folder) / "model.pth")
+
+
 def pickle_in_pt2(folder: Path, code: str) -> None:
     exported(folder)
     file = folder / "data" / "model.pt2"
@@ -87,12 +95,15 @@ def shadowing_module(folder: Path, code: str) -> None:
 
 
 def model_from_code(folder: Path, code: str) -> None:
-    described(folder, PYFUNC % "loader_module: mlflow.pyfunc.loaders.code_model, model_code_path: model_code.py, code: null")
+    entries = "loader_module: mlflow.pyfunc.loaders.code_model, model_code_path: model_code.py, code: null"
+    described(folder, PYFUNC % entries)
     (folder / "model_code.py").write_text(f"{code}{PYTHON_MODEL}\nimport mlflow\nmlflow.models.set_model(model)\n")
 
 
 def pickled_function(folder: Path, code: str) -> None:
-    entries = "loader_module: mlflow.pyfunc.model, python_model: python_model.pkl, cloudpickle_version: 3.1.2, code: null"
+    entries = (
+        "loader_module: mlflow.pyfunc.model, python_model: python_model.pkl, cloudpickle_version: 3.1.2, code: null"
+    )
     described(folder, PYFUNC % entries)
     (folder / "python_model.pkl").write_bytes(pickle.dumps(Program(code + PYTHON_MODEL)))
 
@@ -151,7 +162,7 @@ def rewritten(folder: Path, change: object) -> None:
 
 
 def archive_bomb(folder: Path) -> None:
-    """Some megabytes that inflate to eight gibibytes."""
+    """A megabyte or so that inflates to a gibibyte."""
     exported(folder)
     with zipfile.ZipFile(folder / "data" / "model.pt2", "a", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         root = archive.namelist()[0].partition("/")[0]

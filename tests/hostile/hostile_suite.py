@@ -19,13 +19,12 @@ import hostile_artifacts as make
 import numpy as np
 from hostile_attacks import source
 
-from flataudit.contracts import Budget, DataSpec, Job, Spec
 from flataudit.errors import ModelError
 from flataudit.evidence import Candidate, Examined
 from flataudit.executors.process import ProcessExecutor
 from flataudit.manifest import manifest_digest
+from flataudit.specs import Budget, DataSpec, Job, Spec
 
-MEMORY = 5 * 2**30
 DISK = 48 * 2**20
 Traps = tuple[str, str, int, str, str, str]
 
@@ -44,6 +43,7 @@ class Case:
     trust: bool = True
     flavour: str = "pytorch"
     seconds: float = 60.0
+    memory: int = 5 * 2**30
 
 
 def code(attack: str, way: Callable[[Path, str], None] = make.pickled, **more: object) -> Case:
@@ -90,6 +90,7 @@ ATTACKS = (
     code("exit_politely", outcome="failed", reason="SystemExit"),
     code("crash", outcome="failed", reason="crash (SIGSEGV)"),
     code("nothing"),
+    code("nothing", make.stateful, outcome="failed", reason="the same answer twice"),
 )
 REFUSED = (
     code("write_outside", outcome="failed", reason=_CODE, trust=False),
@@ -97,6 +98,7 @@ REFUSED = (
 )
 FUNCTIONS = (
     *(code("open_sockets", way, note="open a socket", flavour="python_function") for way in _FUNCTIONS),
+    code("nothing", make.loader_module, flavour="python_function"),
     *(code("write_outside", way, flavour="python_function") for way in _FUNCTIONS),
     *(
         code("write_outside", way, flavour="python_function", trust=False, outcome="failed", reason=_CODE)
@@ -107,20 +109,27 @@ DATA = (
     data("foreign operator", make.foreign_operator, "data only"),
     data("not a number", partial(make.exported, wrong="nan"), ""),
     data("looks at its neighbours", partial(make.exported, wrong="neighbours"), "do not depend on the other examples"),
-    data("counts its calls", partial(make.exported, wrong="stateful"), ""),
+    # Its calls are counted nowhere: each starts from the state that was exported.
+    data("counts its calls", partial(make.exported, wrong="stateful"), "", outcome="measured"),
     data("random", partial(make.exported, wrong="random"), "the same answer twice"),
-    data("archive bomb", make.archive_bomb, ""),
+    data("archive bomb", make.archive_bomb, "", memory=2 * 2**30),
     data("YAML bomb", make.yaml_bomb, "a YAML alias"),
     data("YAML that runs", make.yaml_code, "MLmodel"),
     data("deep YAML", make.deep_yaml, "levels"),
     data("path upwards", make.outside, "leaves it", "../../../../../etc"),
     data("absolute path", make.outside, "leaves it", "/etc"),
     data("absolute path to the canary", make.outside, "leaves it", "canary"),
-    data("path with a null", make.outside, "MLmodel", "data\0"),
+    data("path with a null", make.outside, "null byte", "data\0"),
     data("link", make.linked, "a link or a device", "canary"),
     data("pipe", make.pipe, "a link or a device"),
     data("an exabyte declared", make.huge_declaration, ""),
-    data("unknown flavour", make.exported, "not yet audited", flavour="<script>alert(1)</script>", outcome="not_applicable"),
+    data(
+        "unknown flavour",
+        make.exported,
+        "not yet audited",
+        flavour="<script>alert(1)</script>",
+        outcome="not_applicable",
+    ),
     data('<script>"|\u202e\x1b[2J\n../../name', make.exported, "", outcome="measured"),
     data("control", make.exported, "", outcome="measured"),
 )
@@ -180,12 +189,13 @@ def _job(case: Case, artifact: Path, traps: Outside, number: int) -> Job:
     digest = None
     with contextlib.suppress(ModelError):
         digest = manifest_digest(artifact)
+    called = Candidate(name=case.name, version=str(number), uri="models:/m/1", flavour=case.flavour, digest=digest)
     return Job(
-        candidate=Candidate(name=case.name, version=str(number), uri="models:/m/1", flavour=case.flavour, digest=digest),
+        candidate=called,
         artifact=str(artifact),
         probes=(Spec(use="accuracy"),),
         data=(DataSpec(name="validation", role="validation", source=Spec(use="npz", params={"path": file})),),
-        budget=Budget(seconds=case.seconds, memory_bytes=MEMORY),
+        budget=Budget(seconds=case.seconds, memory_bytes=case.memory),
         trust=case.trust,
     )
 

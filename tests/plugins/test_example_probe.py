@@ -13,7 +13,8 @@ PLUGIN = Path(__file__).parents[2] / "plugins" / "flataudit-prediction-entropy"
 MEASURE = """\
 import json
 import numpy as np
-from flataudit.contracts import Budget, Meter, Spec
+from flataudit.contracts import Meter
+from flataudit.specs import Budget, Spec
 from flataudit.data.examples import checked
 from flataudit.examination import make_probe, measure_all
 
@@ -30,7 +31,7 @@ print(json.dumps([reading.measurement.model_dump(mode="json") for reading in rea
 """
 CONFORM = """\
 from flataudit.examination import make_probe
-from flataudit.contracts import Spec
+from flataudit.specs import Spec
 from flataudit.testing import check_probe
 check_probe(make_probe(Spec(use="prediction_entropy")))
 """

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flataudit.contracts import AuditData, Budget, Meter, Predictor, Task
+from flataudit.contracts import AuditData, Meter, Predictor
 from flataudit.evidence import Outcome
 from flataudit.examination import measure_all
 from flataudit.plugins import load
 from flataudit.probes.accuracy import Accuracy
+from flataudit.specs import Budget, Task
 from flataudit.statistics.proportions import wilson_interval
 
 

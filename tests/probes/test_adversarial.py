@@ -12,11 +12,12 @@ from scipy.stats import norm
 from torch import nn
 
 from flataudit import plugins
-from flataudit.contracts import AuditData, Budget, Differentiable, Meter, Predictor
+from flataudit.contracts import AuditData, Differentiable, Meter, Predictor
 from flataudit.data.examples import checked
 from flataudit.errors import ConfigurationError, ModelError, PluginError
 from flataudit.evidence import Outcome
 from flataudit.probes.adversarial import Adversarial
+from flataudit.specs import Budget
 from flataudit.statistics.clusters import clustered_mean
 from flataudit.statistics.proportions import wilson_interval
 from flataudit.testing.probes import check_probe

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flataudit.contracts import AuditData, Budget, Meter, Task
+from flataudit.contracts import AuditData, Meter
 from flataudit.evidence import Outcome
 from flataudit.plugins import load
 from flataudit.probes.calibration import Calibration
+from flataudit.specs import Budget, Task
 
 
 class _Answers:

@@ -9,10 +9,11 @@ from scipy.special import log_expit
 from scipy.stats import norm
 
 from flataudit import plugins
-from flataudit.contracts import AuditData, Budget, Meter
+from flataudit.contracts import AuditData, Meter
 from flataudit.data.examples import checked
 from flataudit.evidence import Outcome
 from flataudit.probes.certified import Certified
+from flataudit.specs import Budget
 from flataudit.statistics.proportions import wilson_interval
 from flataudit.testing.probes import check_probe
 

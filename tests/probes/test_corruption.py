@@ -6,13 +6,14 @@ from pydantic import ValidationError
 from scipy.special import log_softmax
 
 from flataudit import plugins
-from flataudit.contracts import Budget, Meter, Predictor
+from flataudit.contracts import Meter, Predictor
 from flataudit.corruptions import scale
 from flataudit.corruptions.catalogue import DEFAULT_KINDS, KINDS, Suite
 from flataudit.data.examples import checked
 from flataudit.errors import ConfigurationError, ModelError
 from flataudit.evidence import Outcome
 from flataudit.probes.corruption import Corruption
+from flataudit.specs import Budget
 from flataudit.testing.probes import check_probe
 
 GENERATOR = np.random.default_rng(0)

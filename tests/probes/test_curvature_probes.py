@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 import flataudit
-from flataudit.contracts import Budget
 from flataudit.curvature.surface import Surface
 from flataudit.curvature.trace import hessian_trace
 from flataudit.evidence import Outcome
@@ -20,6 +19,7 @@ from flataudit.probes.landscape import Landscape
 from flataudit.probes.sharpness import Sharpness
 from flataudit.probes.spectrum import Spectrum
 from flataudit.probes.weight_noise import WeightNoise
+from flataudit.specs import Budget
 
 
 def test_trace_and_lambda_max_through_the_front_door() -> None:

@@ -7,10 +7,11 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from flataudit.contracts import AuditData, Budget, Reading
+from flataudit.contracts import AuditData, Reading
 from flataudit.data.examples import checked
 from flataudit.evidence import Outcome
 from flataudit.probes.description_length import DescriptionLength
+from flataudit.specs import Budget
 from flataudit.testing import check_probe
 
 

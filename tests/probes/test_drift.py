@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from flataudit.contracts import AuditData, Budget, Meter
+from flataudit.contracts import AuditData, Meter
 from flataudit.evidence import Measurement, Outcome
 from flataudit.examination import measure_all
 from flataudit.probes.drift import Drift
+from flataudit.specs import Budget
 from flataudit.testing import check_probe
 from flataudit.testing.subjects import Subject
 

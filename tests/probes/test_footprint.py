@@ -5,9 +5,9 @@ import pytest
 from networks import Network, examples, relu_mlp
 
 import flataudit.probes.footprint as module
-from flataudit.contracts import Budget
 from flataudit.evidence import Outcome
 from flataudit.probes.footprint import MEDIAN, TAIL, Footprint, _percentile
+from flataudit.specs import Budget
 
 
 def test_all_four_metrics() -> None:

@@ -7,11 +7,12 @@ import torch
 from torch import nn
 
 from flataudit.backends.torch_model import TorchModel
-from flataudit.contracts import AuditData, Budget
+from flataudit.contracts import AuditData
 from flataudit.curvature.losses import CrossEntropy
 from flataudit.evidence import Measurement, Outcome
 from flataudit.probes.geometric_complexity import GeometricComplexity
 from flataudit.probes.input_gradient import InputGradient
+from flataudit.specs import Budget
 from flataudit.testing import check_probe
 
 

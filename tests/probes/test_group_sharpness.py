@@ -8,11 +8,12 @@ import torch
 from networks import Network, relu_mlp, seeded, tanh_mlp
 from torch import nn
 
-from flataudit.contracts import AuditData, Budget, Meter
+from flataudit.contracts import AuditData, Meter
 from flataudit.curvature.losses import CrossEntropy
 from flataudit.data.examples import checked
 from flataudit.evidence import Measurement, Outcome
 from flataudit.probes.group_sharpness import GroupSharpness
+from flataudit.specs import Budget
 from flataudit.testing.probes import check_probe
 
 AMPLE = Budget(passes=1e6, seconds=600)

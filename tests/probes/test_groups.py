@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from flataudit.contracts import AuditData, Budget, Meter
+from flataudit.contracts import AuditData, Meter
 from flataudit.evidence import Measurement, Outcome
 from flataudit.probes.groups import Groups
+from flataudit.specs import Budget
 from flataudit.statistics.proportions import wilson_interval
 from flataudit.testing import check_probe
 

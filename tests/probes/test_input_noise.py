@@ -4,11 +4,12 @@ from scipy.special import log_expit
 from scipy.stats import norm
 
 from flataudit import plugins
-from flataudit.contracts import Budget, InputField, Meter
+from flataudit.contracts import Meter
 from flataudit.corruptions import scale
 from flataudit.data.examples import checked
 from flataudit.evidence import Outcome
 from flataudit.probes.input_noise import InputNoise
+from flataudit.specs import Budget, InputField
 
 GENERATOR = np.random.default_rng(2)
 MU = np.array([0.5, 1.0, -0.25])

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from flataudit.backends.torch_model import TorchModel
-from flataudit.contracts import Budget
 from flataudit.evidence import Outcome
 from flataudit.probes.invariance import Invariance
+from flataudit.specs import Budget
 
 
 def readings(model) -> dict:

@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flataudit.contracts import AuditData, Budget, Meter
+from flataudit.contracts import AuditData, Meter
 from flataudit.data.examples import checked
 from flataudit.evidence import Measurement, Outcome
 from flataudit.examination import measure_all
 from flataudit.probes.label_free import LabelFree
+from flataudit.specs import Budget
 from flataudit.statistics.label_free import doubt_of_labels
 from flataudit.testing import check_probe
 from flataudit.testing.subjects import Subject

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from flataudit.contracts import Budget
 from flataudit.data.examples import checked
 from flataudit.errors import ModelError
 from flataudit.evidence import Measurement, Outcome
 from flataudit.probes.local_entropy import LocalEntropy
+from flataudit.specs import Budget
 from flataudit.testing import check_probe
 
 

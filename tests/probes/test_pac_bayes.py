@@ -12,13 +12,14 @@ from scipy.special import ndtr
 from torch import nn
 
 from flataudit.backends.torch_model import TorchModel
-from flataudit.contracts import AuditData, Budget
+from flataudit.contracts import AuditData
 from flataudit.curvature.noise import NoisyAnswers
 from flataudit.curvature.pac_bayes import gaussian_kl, kl_upper
 from flataudit.curvature.surface import Surface
 from flataudit.data.examples import checked
 from flataudit.evidence import Measurement, Outcome
 from flataudit.probes.pac_bayes import PacBayes
+from flataudit.specs import Budget
 from flataudit.statistics.correctness import correctness
 
 PLENTY = Budget(passes=1e5)

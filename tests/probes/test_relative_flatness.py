@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from flataudit.contracts import Budget
 from flataudit.curvature.relative_flatness import relative_flatness
 from flataudit.curvature.reparametrisation import Reparametrised, before_batch_norm, rescaled_pair
 from flataudit.curvature.surface import Surface
 from flataudit.curvature.trace import hessian_trace
 from flataudit.evidence import Outcome
 from flataudit.probes.relative_flatness import RelativeFlatness
+from flataudit.specs import Budget
 
 
 def dense_relative(hessian: np.ndarray, weight: np.ndarray, start: int) -> float:

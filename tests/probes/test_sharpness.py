@@ -7,11 +7,11 @@ import torch
 from scipy.optimize import brentq
 from torch import nn
 
-from flataudit.contracts import Budget
 from flataudit.curvature.scales import scale_of
 from flataudit.curvature.surface import Surface
 from flataudit.evidence import Measurement, Outcome
 from flataudit.probes.sharpness import Sharpness
+from flataudit.specs import Budget
 from flataudit.testing import check_probe
 
 KINDS = {"sharpness_l2": "unit", "sharpness_adaptive": "element", "sharpness_filter": "filter"}

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flataudit.contracts import AuditData, Budget, Meter, Task
+from flataudit.contracts import AuditData, Meter
 from flataudit.evidence import Measurement, Outcome
 from flataudit.examination import measure_all
 from flataudit.probes.shift import Shift
+from flataudit.specs import Budget, Task
 from flataudit.statistics.gaps import gap
 from flataudit.statistics.means import bounded_mean
 from flataudit.statistics.proportions import wilson_interval

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from flataudit.backends.torch_model import TorchModel
-from flataudit.contracts import Budget, LossSpec, Meter
+from flataudit.contracts import Meter
 from flataudit.curvature.losses import make_loss
 from flataudit.curvature.moved_loss import MovedLoss
 from flataudit.curvature.zeroth_order import average_rise, smoothed_trace, worst_rise
@@ -14,6 +14,7 @@ from flataudit.data.examples import checked
 from flataudit.errors import ModelError
 from flataudit.evidence import Outcome
 from flataudit.probes.smoothed_curvature import SmoothedCurvature
+from flataudit.specs import Budget, LossSpec
 from flataudit.testing.probes import check_probe
 
 AMPLE = Budget(passes=1e5, seconds=600)

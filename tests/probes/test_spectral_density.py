@@ -8,10 +8,11 @@ import pytest
 from pydantic import ValidationError
 from torch import nn
 
-from flataudit.contracts import Budget, Reading
+from flataudit.contracts import Reading
 from flataudit.evidence import Outcome
 from flataudit.probes.spectral_density import SpectralDensity
 from flataudit.probes.spectrum import Spectrum
+from flataudit.specs import Budget
 
 SMALL = SpectralDensity(outlier_steps=15, vectors=6, steps=10)
 

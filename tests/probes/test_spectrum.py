@@ -10,12 +10,13 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from flataudit.contracts import Budget, Differentiable
+from flataudit.contracts import Differentiable
 from flataudit.data.examples import checked
 from flataudit.errors import ModelError
 from flataudit.evidence import Measurement, Outcome
 from flataudit.probes.spectral_density import SpectralDensity
 from flataudit.probes.spectrum import Spectrum
+from flataudit.specs import Budget
 from flataudit.testing import check_probe
 
 

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from flataudit.backends.torch_model import TorchModel
-from flataudit.contracts import Budget
 from flataudit.data.examples import checked
 from flataudit.evidence import Measurement
 from flataudit.probes.training_loss import TrainingLoss
+from flataudit.specs import Budget
 from flataudit.testing import check_probe
 
 

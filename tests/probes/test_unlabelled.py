@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flataudit.contracts import AuditData, Budget, Meter, Task
+from flataudit.contracts import AuditData, Meter
 from flataudit.evidence import Outcome
 from flataudit.examination import measure_all
 from flataudit.probes.unlabelled import Unlabelled
+from flataudit.specs import Budget, Task
 
 
 class _Answers:

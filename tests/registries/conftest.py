@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from flataudit.audit import AuditKind, AuditPlan, AuditRecord, DataSummary
-from flataudit.contracts import DataSpec, Spec
 from flataudit.decision import Decision, DecisionKind, Standing
 from flataudit.evidence import AuditProtocol, Candidate, Evidence, Measurement, Metric, Outcome
 from flataudit.ledger import LedgerDraft, operation_id
 from flataudit.registries.mlflow.entering import pointing_at, stamped
+from flataudit.specs import DataSpec, Spec
 
 sys.path.insert(0, str(Path(__file__).parent))  # the small MLflow is importable by the tests beside
 

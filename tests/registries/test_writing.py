@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from flataudit.contracts import Spec
 from flataudit.errors import NotFoundError
 from flataudit.evidence import Metric
 from flataudit.registries.mlflow import MlflowRegistry, rows, writing
+from flataudit.specs import Spec
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own code warns, of SQLAlchemy and of type hints
 

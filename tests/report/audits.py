@@ -5,11 +5,12 @@ import random
 from collections.abc import Mapping, Sequence
 
 from flataudit.audit import AuditPlan, AuditRecord, DataSummary
-from flataudit.contracts import DataSpec, Receipt, Spec
+from flataudit.contracts import Receipt
 from flataudit.decision import Comparison
 from flataudit.evidence import Array, AuditProtocol, Candidate, Cost, Evidence, Measurement, Metric, Outcome
 from flataudit.judge import decide, limits
 from flataudit.policy import Criterion, Policy
+from flataudit.specs import DataSpec, Spec
 
 N = 1797
 HOSTILE = "<script>alert('name')</script>|`x`\n\x1b[2J\u202egnp\u200b <img src=x onerror=alert(1)> [red]not red[/red]"

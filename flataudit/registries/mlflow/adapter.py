@@ -14,7 +14,7 @@ from pydantic import Field, JsonValue, PositiveFloat
 
 from flataudit.attestation.verifying import Attested
 from flataudit.audit import AuditRecord
-from flataudit.contracts import Check, DataSpec, Receipt
+from flataudit.contracts import Check, Receipt
 from flataudit.errors import FlatauditError, NotFoundError
 from flataudit.evidence import Candidate, Record
 from flataudit.journal import Journal, state_folder
@@ -25,6 +25,7 @@ from flataudit.registries.mlflow.description import ModelDescription, describe
 from flataudit.registries.mlflow.fetching import fetched, logged_datasets
 from flataudit.registries.mlflow.ledger_run import Seal, directory, located, opened
 from flataudit.registries.mlflow.promotion import Promoter
+from flataudit.specs import DataSpec
 
 __all__ = ["MlflowRegistry"]
 

@@ -9,12 +9,12 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from flataudit.contracts import DataSpec, Role, Spec
 from flataudit.errors import ModelError, RegistryError
 from flataudit.evidence import Candidate
 from flataudit.manifest import manifest_digest
 from flataudit.mlmodel import read_mlmodel
 from flataudit.registries.mlflow.client import is_missing, is_silence
+from flataudit.specs import DataSpec, Role, Spec
 
 __all__ = ["download", "fetched", "logged_datasets"]
 

@@ -7,9 +7,10 @@ import pytest
 from flataudit_prediction_entropy import PredictionEntropy, entropies
 from numpy.typing import NDArray
 
-from flataudit.contracts import Budget, Meter, Predictor, Task
+from flataudit.contracts import Meter, Predictor
 from flataudit.data.examples import checked
 from flataudit.evidence import Outcome
+from flataudit.specs import Budget, Task
 from flataudit.testing import check_probe
 
 
