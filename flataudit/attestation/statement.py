@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, PositiveInt, StringConstraints, ValidationError
+from pydantic import ConfigDict, Field, JsonValue, PositiveInt, StringConstraints, ValidationError
 
 from flataudit.attestation.dsse import MAX_BYTES
 from flataudit.attestation.faults import AttestationError, first_fault, strict_json
@@ -31,6 +31,7 @@ __all__ = [
     "Subject",
     "Summary",
     "Verifier",
+    "differences",
     "read_statement",
     "statement_of",
     "subjects",
@@ -225,6 +226,29 @@ def read_statement(payload: bytes) -> Statement:
     except ValueError as error:
         raise AttestationError("statement.predicate.timeVerified", "times in ISO 8601", got=str(error)[:200]) from error
     return found
+
+
+def differences(wanted: Statement | None, found: Statement) -> Iterator[tuple[str, str, str]]:
+    """Fields in which a statement is not the wanted one: which, what was wanted, what was found."""
+    if wanted is None:
+        yield "statement", "nothing to attest", "a statement"
+        return
+    mine = dict(_leaves(wanted.model_dump(mode="json", exclude_none=True), ""))
+    theirs = dict(_leaves(found.model_dump(mode="json", exclude_none=True), ""))
+    for key in sorted({*mine, *theirs}):
+        if mine.get(key) != theirs.get(key):
+            yield f"statement.{key}", str(mine.get(key))[:200], str(theirs.get(key))[:200]
+
+
+def _leaves(value: JsonValue, path: str) -> Iterator[tuple[str, JsonValue]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{path}.{key}" if path else key)
+    elif isinstance(value, list) and value:
+        for index, inner in enumerate(value):
+            yield from _leaves(inner, f"{path}[{index}]")
+    else:
+        yield path, value
 
 
 def _policy(entry: LedgerEntry) -> Resource:

@@ -11,12 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
-from pydantic import JsonValue
-
 from flataudit.attestation.dsse import Envelope, read_envelope, signatories
 from flataudit.attestation.faults import AttestationError
 from flataudit.attestation.keys import PublicKey
-from flataudit.attestation.statement import Statement, read_statement, statement_of, subjects
+from flataudit.attestation.statement import Statement, differences, read_statement, statement_of, subjects
 from flataudit.evidence import Record
 from flataudit.journal import Seen
 from flataudit.ledger import AliasTarget, Ledger, LedgerEntry
@@ -257,7 +255,7 @@ def _place(statement: Statement, attested: Attested, terms: Terms) -> Iterator[F
     except AttestationError as error:
         yield Fault(field="ledger", told=str(error))
         return
-    for field_, asked, got in _differences(wanted, statement):
+    for field_, asked, got in differences(wanted, statement):
         yield _fault(field_, f"{asked}, as entry {attested.entry.sequence} of the ledger says", got, remedy)
 
 
@@ -292,29 +290,6 @@ def _inputs(statement: Statement, attested: Attested, terms: Terms) -> Iterator[
         wanted = one.digest.named if one.digest else None
         if found is not None and found != wanted:
             yield _fault(f"inputAttestations[{one.uri}]", str(wanted), found, "restore it from the audit's folder")
-
-
-def _differences(wanted: Statement | None, found: Statement) -> Iterator[tuple[str, str, str]]:
-    """Fields in which a statement is not what its entry says."""
-    if wanted is None:
-        yield "statement", "nothing to attest", "a statement"
-        return
-    mine = dict(_leaves(wanted.model_dump(mode="json", exclude_none=True), ""))
-    theirs = dict(_leaves(found.model_dump(mode="json", exclude_none=True), ""))
-    for key in sorted({*mine, *theirs}):
-        if mine.get(key) != theirs.get(key):
-            yield f"statement.{key}", str(mine.get(key))[:200], str(theirs.get(key))[:200]
-
-
-def _leaves(value: JsonValue, path: str) -> Iterator[tuple[str, JsonValue]]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _leaves(inner, f"{path}.{key}" if path else key)
-    elif isinstance(value, list) and value:
-        for index, inner in enumerate(value):
-            yield from _leaves(inner, f"{path}[{index}]")
-    else:
-        yield path, value
 
 
 def _fault(where: str, expected: str, got: str, remedy: str) -> Fault:

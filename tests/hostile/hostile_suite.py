@@ -25,7 +25,8 @@ from flataudit.executors.process import ProcessExecutor
 from flataudit.manifest import manifest_digest
 from flataudit.specs import Budget, DataSpec, Job, Spec
 
-DISK = 48 * 2**20
+DISK = 32 * 2**20
+VARIABLE = "AWS_SECRET_ACCESS_KEY"
 Traps = tuple[str, str, int, str, str, str]
 
 
@@ -167,11 +168,14 @@ def outside() -> Iterator[Outside]:
         (Path(folder) / "canary").chmod(0o666)
         (Path(folder) / "markers").mkdir()
         (Path(folder) / "markers").chmod(0o777)
-        os.environ["AWS_SECRET_ACCESS_KEY"] = secret
+        before = os.environ.get(VARIABLE)
+        os.environ[VARIABLE] = secret
         try:
             yield Outside(Path(folder), secret, server)
         finally:
-            del os.environ["AWS_SECRET_ACCESS_KEY"]
+            os.environ.pop(VARIABLE)
+            if before is not None:
+                os.environ[VARIABLE] = before
 
 
 def jobs(cases: Sequence[Case], folder: Path, traps: Outside) -> list[Job]:
@@ -202,7 +206,7 @@ def _job(case: Case, artifact: Path, traps: Outside, number: int) -> Job:
 
 def audited(todo: Sequence[Job], **params: object) -> list[Examined]:
     """One audit of all, two at a time, by forks of one process."""
-    executor = ProcessExecutor(**{"grace": 2.0, "disk_bytes": DISK, "workers": 2, **params})  # type: ignore[arg-type]
+    executor = ProcessExecutor(**{"grace": 1.0, "disk_bytes": DISK, "workers": 2, **params})  # type: ignore[arg-type]
     return executor.map(todo, lambda *note: None)
 
 
@@ -219,7 +223,8 @@ def wrong(case: Case, one: Examined, *, told: bool) -> str | None:
 
 def main(folder: str) -> None:
     """Print what went wrong, as JSON."""
-    cases = (*ATTACKS, *(case for case in DATA if case.name in {"control", "link", "pipe", "archive bomb"}))
+    tried = {"memory_bomb by pickled", "time_bomb by pickled", "control", "link", "pipe"}
+    cases = [case for case in (*ATTACKS, *DATA) if case in ATTACKS[:10] or case.name in tried]
     with outside() as traps:
         todo = jobs(cases, Path(folder), traps)
         found = audited(todo)
