@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flataudit import cli_corruptions, cli_ledger, cli_machine, cli_records
+from flataudit import cli_attestation, cli_corruptions, cli_ledger, cli_machine, cli_records
 from flataudit.errors import ConfigurationError, FlatauditError
 from flataudit.options import Config, Device, Engine, Fresh, Json, Out, Quiet, Seed, TrackingUri, Trust, answer, console
 
@@ -163,7 +163,7 @@ def audit(
     )
 
 
-for _more in (cli_records, cli_ledger, cli_machine, cli_corruptions):
+for _more in (cli_records, cli_ledger, cli_attestation, cli_machine, cli_corruptions):
     _more.register(app)
 
 

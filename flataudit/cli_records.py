@@ -36,7 +36,7 @@ def compare(
 
 def report(
     audit: Audit,
-    format: Annotated[str, typer.Option(help="html, md, junit or json.")] = "md",
+    format: Annotated[str, typer.Option(help="html, md, junit, sarif or json.")] = "md",
     out: Annotated[Path | None, typer.Option(help="File to write; else standard output.")] = None,
     tracking_uri: TrackingUri = None,
 ) -> None:

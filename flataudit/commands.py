@@ -158,10 +158,13 @@ def perform(
         return archive.publish(record, arrays, folder, config.report.formats)
 
     _check_formats(config.report.formats)
+    registry = _registry(config, tracking_uri)
+    if kind == "gate" and not dry_run:
+        getattr(registry, "seal", None)  # a signing key that cannot be read is told before the work, not after it
     executor = dict(config.executor.params) | {"minimum": list(config.isolation.minimum)}
     with tempfile.TemporaryDirectory(prefix="flataudit-") as scratch:
         parts = Parts(
-            registry=_registry(config, tracking_uri),
+            registry=registry,
             executor=cast("Executor", plugins.make("executors", config.executor.use, executor)),
             comparer=cast("Comparer", plugins.make("comparers", config.comparer.use, dict(config.comparer.params))),
             publish=publish,

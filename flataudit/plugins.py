@@ -33,6 +33,7 @@ _EXTRAS = {
     "pyarrow": "table",
     "onnxruntime": "onnx",
     "tokenizers": "text",
+    "cryptography": "attest",
     "sklearn": "sklearn",
     "skops": "sklearn",
     "xgboost": "xgboost",

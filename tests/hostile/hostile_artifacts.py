@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import zipfile
+import zlib
 from pathlib import Path
 
 import torch
@@ -162,14 +163,24 @@ def rewritten(folder: Path, change: object) -> None:
 
 
 def archive_bomb(folder: Path) -> None:
-    """A megabyte or so that inflates to a gibibyte."""
+    """A megabyte that inflates to a gibibyte: one deflated piece, a thousand times."""
     exported(folder)
-    with zipfile.ZipFile(folder / "data" / "model.pt2", "a", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        root = archive.namelist()[0].partition("/")[0]
-        piece = bytes(2**20)
-        with archive.open(f"{root}/data/weights/weight_9", "w", force_zip64=True) as member:
-            for _ in range(2**10):
-                member.write(piece)
+    piece, times = bytes(2**20), 2**10
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
+    once = deflate.compress(piece) + deflate.flush(zlib.Z_FULL_FLUSH)
+    raw = once * times + zlib.compressobj(9, zlib.DEFLATED, -15).flush()
+    with zipfile.ZipFile(folder / "data" / "model.pt2", "a") as archive:
+        bomb = zipfile.ZipInfo(f"{archive.namelist()[0].partition('/')[0]}/data/weights/weight_9")
+        bomb.compress_type, bomb.compress_size, bomb.file_size = zipfile.ZIP_DEFLATED, len(raw), len(piece) * times
+        bomb.CRC = zlib.crc32(bytes(2**30))
+        bomb.header_offset = archive.start_dir
+        stream = archive.fp
+        assert stream is not None
+        stream.seek(archive.start_dir)
+        stream.write(bomb.FileHeader(zip64=False) + raw)
+        archive.start_dir = stream.tell()
+        archive.filelist.append(bomb)
+        archive._didModify = True
 
 
 def yaml_bomb(folder: Path) -> None:
