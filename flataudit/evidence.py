@@ -16,6 +16,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, NonNegativeFloat, NonNegativeInt, model_validator
 
 __all__ = [
+    "Admission",
     "Array",
     "AuditProtocol",
     "Better",
@@ -23,6 +24,7 @@ __all__ = [
     "Cost",
     "Evidence",
     "Examined",
+    "Finding",
     "Measurement",
     "Metric",
     "Outcome",
@@ -236,13 +238,63 @@ class AuditProtocol(Record):
         return tuple(f"{key}: {mine[key]} / {theirs[key]}" for key in apart)
 
 
+class Finding(Record):
+    """One thing that a look at a candidate's files found, before anything of it was loaded."""
+
+    kind: Literal["refusal", "code", "note"]
+    """`refusal`: no honest artifact has it. `code`: who loads this runs what its author wrote. `note`: known data, or a
+    setting that is not followed."""
+    path: str
+    """File of the artifact; of a member in an archive, ``file!member``."""
+    what: str
+    """A few words: ``a pickle``, ``a shared library``, ``a path``."""
+    detail: str = ""
+
+    @property
+    def told(self) -> str:
+        """All of it in a line.
+
+        >>> Finding(kind="code", path="data/model.pth", what="a pickle", detail="names os.system").told
+        'data/model.pth: a pickle (names os.system)'
+        """
+        return f"{self.path}: {self.what}" + f" ({self.detail})" * bool(self.detail)
+
+
+class Admission(Record):
+    """What the parent found in a candidate's files; it says what was found, never that nothing else is there."""
+
+    verdict: Literal["refused", "carries code", "no code found"]
+    findings: tuple[Finding, ...] = ()
+
+    @classmethod
+    def of(cls, findings: Sequence[Finding]) -> Self:
+        """With the verdict that follows from the findings, refusals first.
+
+        >>> Admission.of([]).verdict
+        'no code found'
+        """
+        order = ("refusal", "code", "note")
+        ordered = tuple(sorted(findings, key=lambda finding: order.index(finding.kind)))
+        worst = ordered[0].kind if ordered else "note"
+        verdict = {"refusal": "refused", "code": "carries code", "note": "no code found"}[worst]
+        return cls.model_validate({"verdict": verdict, "findings": ordered})
+
+    def listed(self, kind: Literal["refusal", "code", "note"], most: int = 5) -> str:
+        """The findings of a kind in one line, those beyond ``most`` counted."""
+        told = [finding.told for finding in self.findings if finding.kind == kind]
+        return "; ".join(told[:most]) + f"; and {len(told) - most} more" * (len(told) > most)
+
+
 class Evidence(Record):
     """All that an audit measured on one candidate."""
 
     candidate: Candidate
     protocol: AuditProtocol
     trust: Literal["data_only", "code_bearing", "unknown"] = "unknown"
-    """`data_only`: only flataudit's code ran. `code_bearing`: the candidate's own code ran beside the probes."""
+    """`data_only`: only flataudit's code ran. `code_bearing`: the candidate's own code ran beside the probes. It is
+    what its worker said, unless the parent's admission found code."""
+    admission: Admission | None = None
+    """What the parent found in the candidate's files; None: it did not look (a live model)."""
     notes: tuple[str, ...] = ()
     """How the model was read and what was checked on the way, a sentence each."""
     isolation: Mapping[str, str] = Field(default_factory=dict)

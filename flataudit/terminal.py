@@ -17,7 +17,7 @@ from rich.text import Text
 from flataudit.audit import AuditRecord
 from flataudit.contracts import Check
 from flataudit.contracts import Progress as ProgressCallback
-from flataudit.evidence import Evidence, Measurement, Outcome
+from flataudit.evidence import Candidate, Evidence, Measurement, Outcome
 from flataudit.report import numbers
 from flataudit.report.escaping import terminal_text
 from flataudit.report.explanation import Explanation
@@ -199,13 +199,20 @@ def _candidates(record: AuditRecord, width: int) -> Table:
     for row in rows(record):
         tied = Text(" tied", "dim") if row.tied else Text("")
         cells = [
-            _text(row.candidate.label),
+            _text(_short(row.candidate)),
             Text.assemble(_word(row.verdict), tied),
             _both(row.accuracy),
             _both(row.score),
         ]
         table.add_row(*cells, *([_text(row.candidate.title or "", "dim")] if named else []))
     return table
+
+
+def _short(candidate: Candidate) -> str:
+    """A label that fits: of a checkpoint its step, and the beginning of its id."""
+    if candidate.version is None and candidate.step is not None and candidate.model_id:
+        return f"step {candidate.step} ({candidate.model_id[:10]})"
+    return candidate.label
 
 
 def _table(title: str, *columns: str) -> Table:

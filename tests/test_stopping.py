@@ -48,7 +48,7 @@ def stopped(evidences: Sequence[Evidence], error: float = 0.005):
 
 def test_the_score_chooses_among_the_tied_and_says_the_difference() -> None:
     # Step 1 has the best score of all, and is surely less accurate: it is picked by no rule.
-    run = [checkpoint(1, 0.80, 0.99), checkpoint(2, 0.925, 0.9), checkpoint(3, 0.93, 0.5), checkpoint(4, 0.92, 0.4)]
+    run = [checkpoint(1, 0.80, 0.99), checkpoint(2, 0.925, 0.9), checkpoint(3, 0.93, 0.5), checkpoint(4, 0.921, 0.4)]
     (found,) = stopped(run)
     assert (found.by_metric.step, found.by_score.step, found.of) == (3, 2, 4)
     assert found.tied == ("r-2", "r-3", "r-4")

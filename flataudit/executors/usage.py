@@ -33,14 +33,11 @@ def written(folder: Path, pid: int) -> int:
 
 def _beneath(folder: Path) -> Iterator[os.stat_result]:
     """Links are not followed; what vanishes meanwhile, or cannot be listed, holds nothing."""
-    folders, seen = [str(folder)], 0
-    while folders and seen <= MOST_FILES:
+    folders = [str(folder)]
+    while folders:
         try:
             with os.scandir(folders.pop()) as entries:
                 for entry in entries:
-                    seen += 1
-                    if seen > MOST_FILES:
-                        break
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(entry.path)
                     yield entry.stat(follow_symlinks=False)

@@ -168,11 +168,10 @@ def _be_worker(kept: list[int], zygote: int, variables: dict[str, str]) -> None:
         serve(asked.model_copy(update={"answers": answers, "channel": channel, "parent": zygote}))
         code = 0
     except BaseException as error:  # noqa: BLE001  # there is nobody above to tell
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        print(f"{type(error).__name__}: {error}", flush=True)
     finally:
         with suppress(Exception):
             sys.stdout.flush()
-            sys.stderr.flush()
         os._exit(code)
 
 

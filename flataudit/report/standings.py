@@ -77,8 +77,8 @@ def decisive(verdicts: Sequence[Verdict]) -> Verdict | None:
 
 
 def measured(evidence: Evidence) -> bool:
-    """Whether there is any number at all."""
-    return any(m.outcome is Outcome.MEASURED for m in evidence.measurements)
+    """Whether any probe gave a number; the size of the files says nothing of the model."""
+    return any(m.outcome is Outcome.MEASURED and m.probe for m in evidence.measurements)
 
 
 def _row(record: AuditRecord, evidence: Evidence, standing: Standing | None) -> Row:

@@ -73,9 +73,7 @@ def lacking() -> Mapping[str, str]:
     found = {}
     version = landlock.abi()
     if version < 3:
-        found["fs"] = (
-            f"run on Linux 6.2 or later with Landlock (this one has version {version}, which lacks truncation)"
-        )
+        found["fs"] = f"run on Linux 6.2 or later: version {version} of Landlock cannot deny truncation"
     if version == 0:
         found["fs"] = "run on Linux 6.2 or later with landlock in its `lsm=` list, and a container that permits it"
     if not seccomp.available():

@@ -27,8 +27,11 @@ _FIRST_USER, _USERS = 61184, 4336
 def become_nobody(scratch: Path, readable: Iterable[Path], *, confined: bool) -> bool:
     """Change the user, and drop all capabilities but that to read (which Landlock then bounds, if ``confined``).
 
-    Whether the user is another now. The scratch folder becomes the new user's. Nothing happens where this process is not root; where the user cannot
+    The scratch folder becomes the new user's. Nothing happens where this process is not root; where the user cannot
     be changed, the capabilities go all the same.
+
+    Returns:
+        Whether the user is another now.
     """
     if MACHINE not in _CAPSET or os.geteuid() != 0:
         return False

@@ -24,7 +24,8 @@ _PROCESSORS = (
 )
 _STREAMS = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 _DRIVERS = ("/proc/driver/nvidia", "/proc/modules", "/proc/devices", "/sys/bus/pci", "/sys/devices", "/sys/module")
-_ROOT = Path("/")
+_INSTALLED = ("lib", "lib64", "share", "pyvenv.cfg")
+"""Of a prefix; what else lies there (configuration, other environments) is not read by what is already started."""
 
 
 def machine() -> Iterator[Rule]:
@@ -45,13 +46,14 @@ def graphics() -> Iterator[Rule]:
 
 def interpreter() -> Iterator[Rule]:
     """This Python's installation and its packages."""
-    prefixes = {Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix)} - {_ROOT}
-    for prefix in prefixes:
-        yield prefix, READ
+    prefixes = {Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix)}
+    installed = {prefix / name for prefix in prefixes for name in _INSTALLED}
+    for path in installed:
+        yield path, READ
     for entry in map(Path, filter(os.path.isabs, sys.path)):
         if entry.name in {"site-packages", "dist-packages"} or entry.is_file():
             yield entry, READ
-        elif not any(entry.resolve().is_relative_to(prefix) for prefix in prefixes):
+        elif not any(entry.resolve().is_relative_to(path) for path in installed):
             for package in _imported_from(entry):
                 yield package, READ
 

@@ -49,10 +49,10 @@ def test_the_95_percent_interval_covers_the_truth() -> None:
 
 
 def test_fresh_vectors_beat_one_shared_vector() -> None:
-    network, data = Network(softmax_regression()), examples(128)
+    network, data = Network(softmax_regression()), examples(64)
     objective = Objective(network, data, batch_size=4)
-    fresh = [traced(objective, seed, passes=4).estimate for seed in range(60)]
-    shared = [shared_vector_trace(objective, seed, vectors=2).estimate for seed in range(60)]
+    fresh = [traced(objective, seed, passes=4).estimate for seed in range(40)]
+    shared = [shared_vector_trace(objective, seed, vectors=2).estimate for seed in range(40)]
     assert np.var(fresh) < 0.5 * np.var(shared)
     assert np.mean(fresh) == pytest.approx(np.mean(shared), rel=0.1)
 

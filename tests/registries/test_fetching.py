@@ -63,7 +63,8 @@ def test_the_conformance_suite(trainer, champion, tmp_path):
     [
         ("flavors: {python_function: {}, sklearn: {}}", "sklearn"),
         ("flavors: {python_function: {}}", "python_function"),
-        ("flavors: {python_function: {}, prophet: {}}", "prophet"),
+        ("flavors: {python_function: {}, prophet: {}}", "python_function"),
+        ("flavors: {prophet: {}}", "prophet"),
         ("flavors: {onnx: {}, pytorch: {}}", "pytorch"),
     ],
 )

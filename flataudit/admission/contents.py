@@ -1,0 +1,281 @@
+"""What one file of an artifact is by its bytes, whatever it is called, and what in it is code.
+
+A file may be several things at once (a zip with a script before it), so that every reading is tried. Archives are
+checked before anything of them is inflated and then read member by member; pickles are walked, never loaded.
+"""
+
+import bz2
+import io
+import lzma
+import re
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from flataudit.admission.archives import ArchiveLimits, tar_faults, zip_faults
+from flataudit.admission.pickles import STARTS, Walk, is_old_pickle, looks_like_pickle, walk
+from flataudit.admission.schemas import brings_code, uses_pickle
+from flataudit.admission.skops import foreign_types, types_of
+from flataudit.evidence import Finding
+
+__all__ = ["Piece", "found_in"]
+
+_HEAD = 4096
+_NESTED = 3
+"""Archives in archives."""
+_READ = 64 * 2**20
+"""Bytes of a member, or of what was compressed, that are looked at whole."""
+_NAMED = 8
+"""Names of a pickle that are shown."""
+_RAW = re.compile(r"([^/]+/)?(data/\d+|data/(weights|constants)/(weight|tensor|constant)_\d+)|.*\.npy")
+"""Members that are numbers and nothing else: any bytes may begin them."""
+_NATIVE = (
+    b"\x7fELF",
+    b"\xfe\xed\xfa\xce",
+    b"\xfe\xed\xfa\xcf",
+    b"\xce\xfa\xed\xfe",
+    b"\xcf\xfa\xed\xfe",
+    b"\xca\xfe\xba\xbe",
+)
+_PYTHON = re.compile(rb"(import\s+[\w.]+|from\s+[\w.]+\s+import\s|(async\s+)?def\s+\w+\s*\(|class\s+\w+.*:|@\w)")
+_OBJECTS = re.compile(rb"['\"][|<>=]?O\d*['\"]")
+"""In the header of an array of NumPy's."""
+_DAMAGED = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError),
+    *(ValueError, NotImplementedError, RuntimeError, IndexError, KeyError, struct.error, OverflowError),
+)
+"""What Python's readers of archives raise on damaged ones."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A file, or a member of an archive."""
+
+    path: str
+    stream: BinaryIO
+    size: int
+    raw: bool = False
+    depth: int = 0
+    limits: ArchiveLimits = field(default_factory=ArchiveLimits)
+
+    def code(self, what: str, detail: str = "") -> Finding:
+        """A finding that it carries code."""
+        return Finding(kind="code", path=_shown(self.path), what=what, detail=_shown(detail))
+
+    def refusal(self, what: str, detail: str = "") -> Finding:
+        """A finding that it is no honest file."""
+        return Finding(kind="refusal", path=_shown(self.path), what=what, detail=_shown(detail))
+
+    def note(self, what: str, detail: str = "") -> Finding:
+        """A finding that changes nothing."""
+        return Finding(kind="note", path=_shown(self.path), what=what, detail=_shown(detail))
+
+    def inner(self, name: str, stream: BinaryIO, size: int, *, raw: bool = False) -> "Piece":
+        """A part of it."""
+        return Piece(f"{self.path}!{name}", stream, size, raw, self.depth + 1, self.limits)
+
+
+def found_in(piece: Piece) -> Iterator[Finding]:
+    """All findings of one file, those of its members included."""
+    head = piece.stream.read(_HEAD)
+    native = _native(piece, head)
+    if native is not None:
+        yield piece.code(native)
+        return
+    yield from _pickled(piece, head)
+    if piece.raw:
+        return
+    yield from _compressed(piece, head)
+    if head[257:262] == b"ustar":
+        yield from _guarded(piece, _in_tar, "a tar archive")
+    if head[:2] == b"PK":
+        yield from _guarded(piece, _in_zip, "a zip archive")
+    elif piece.depth == 0 and _ends_as_zip(piece):
+        yield from _guarded(piece, _in_zip, "a zip archive behind something else")
+    elif _is_script(piece.path, head):
+        yield piece.code("a Python source")
+    elif brings_code(_whole(piece, head)):
+        yield piece.code("a configuration that brings code of its own", "auto_map")
+
+
+def _native(piece: Piece, head: bytes) -> str | None:
+    """What machines run, Python's own bytecode included."""
+    if head.startswith(_NATIVE):
+        return "a shared library or program"
+    if head[:2] == b"MZ" and len(head) >= 64:
+        at = int.from_bytes(head[60:64], "little")
+        if head[at : at + 4] == b"PE\0\0":
+            return "a shared library or program"
+    if head[:4] == b"\0asm":
+        return "a WebAssembly program"
+    return "Python bytecode" if head[2:4] == b"\r\n" and head[16:17] in (b"\xe3", b"c") and not piece.raw else None
+
+
+def _pickled(piece: Piece, head: bytes) -> Iterator[Finding]:
+    """A pickle, or one after another as old torch files have them."""
+    new = looks_like_pickle(head)
+    if head[:6] == b"\x93NUMPY":
+        yield from _numpy(piece, head)
+        return
+    if head[:1] not in STARTS:
+        return
+    piece.stream.seek(0)
+    found = walk(piece.stream)
+    if not new and not is_old_pickle(found):
+        return
+    yield from _judged(piece, found)
+    while found.whole and looks_like_pickle(_peek(piece.stream)):
+        found = walk(piece.stream)
+        yield from _judged(piece, found)
+
+
+def _judged(piece: Piece, found: Walk) -> Iterator[Finding]:
+    names = found.foreign
+    if names:
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        yield piece.code("a pickle", f"names {', '.join(name[:80] for name in names[:_NAMED])}{more}")
+    elif found.doubtful_at_a_name or (found.doubtful and not piece.raw):
+        yield piece.code("a pickle", "which cannot be followed to its end")
+
+
+def _numpy(piece: Piece, head: bytes) -> Iterator[Finding]:
+    """Arrays of objects are pickles behind a header."""
+    if _OBJECTS.search(head.partition(b"}")[0]):
+        yield piece.code("an array of Python objects")
+
+
+def _compressed(piece: Piece, head: bytes) -> Iterator[Finding]:
+    """What joblib and others write: a stream without members."""
+    readers = {
+        b"\x1f\x8b": lambda: zlib.decompressobj(31),
+        b"BZh": bz2.BZ2Decompressor,
+        b"\xfd7zXZ": lzma.LZMADecompressor,
+    }
+    made = next((reader for magic, reader in readers.items() if head.startswith(magic)), None)
+    if made is None and len(head) > 2 and head[0] == 0x78 and head[1] in (0x01, 0x5E, 0x9C, 0xDA):
+        made = zlib.decompressobj
+    if made is None:
+        return
+    piece.stream.seek(0)
+    try:
+        content = made().decompress(piece.stream.read(_READ), _READ)  # type: ignore[attr-defined]
+    except _DAMAGED:
+        return
+    if len(content) >= min(_READ, piece.limits.always) and len(content) > piece.limits.ratio * piece.size:
+        yield piece.refusal(f"more than {len(content):,} bytes when unpacked, out of {piece.size:,}")
+    if piece.depth < _NESTED:
+        yield from found_in(piece.inner("unpacked", io.BytesIO(content), len(content)))
+
+
+def _in_tar(piece: Piece) -> Iterator[Finding]:
+    with tarfile.open(fileobj=piece.stream, mode="r:") as archive:
+        members: list[tarfile.TarInfo] = []
+        for member in archive:
+            members.append(member)
+            if len(members) > piece.limits.members:
+                break
+        faults = list(tar_faults(members, piece.size, piece.limits))
+        yield from (piece.refusal(what, name) for name, what in faults)
+        for member in members if not faults else ():
+            stream = archive.extractfile(member) if member.isreg() else None
+            if stream is not None:
+                yield from _member(piece, member.name, stream, member.size)  # type: ignore[arg-type]
+
+
+def _in_zip(piece: Piece) -> Iterator[Finding]:
+    with zipfile.ZipFile(piece.stream) as archive:
+        faults = list(zip_faults(archive, piece.size, piece.limits))
+        yield from (piece.refusal(what, name) for name, what in faults)
+        if faults:
+            return
+        names = archive.namelist()
+        yield from _schema(piece, archive, names)
+        sources = [name for name in names if re.search(r"(^|/)code/.*\.py$", name)]
+        if sources and any(name.endswith("/constants.pkl") for name in names):
+            yield piece.code("a TorchScript program", f"{len(sources)} sources")
+        for name in names:
+            if not name.endswith("/") and name not in sources:
+                with archive.open(name) as stream:
+                    yield from _member(piece, name, stream, archive.getinfo(name).file_size)  # type: ignore[arg-type]
+
+
+def _member(piece: Piece, name: str, stream: BinaryIO, size: int) -> Iterator[Finding]:
+    inner = piece.inner(name, stream, size, raw=bool(_RAW.fullmatch(name)))
+    head = stream.read(4)
+    stream.seek(0)
+    if head[:2] == b"PK" and not inner.raw:  # a zip is read from its end, which a compressed stream reaches slowly
+        if inner.depth > _NESTED or size > _READ * 16:
+            yield inner.refusal("archives in archives" if inner.depth > _NESTED else "an archive too large in another")
+            return
+        inner = piece.inner(name, io.BytesIO(stream.read()), size)
+    yield from found_in(inner)
+
+
+def _schema(piece: Piece, archive: zipfile.ZipFile, names: Sequence[str]) -> Iterator[Finding]:
+    """The documents that say what else an archive holds: a skops file's types, a program's pickled weights."""
+    if "schema.json" in names and archive.getinfo("schema.json").file_size <= _READ:
+        types = types_of(archive.read("schema.json"))
+        foreign = foreign_types(types)
+        if foreign:
+            yield piece.code("a skops file of types beyond scikit-learn's", ", ".join(foreign[:_NAMED]))
+        elif types:
+            yield piece.note(
+                "a skops file", ", ".join(types[:_NAMED]) + f" and {len(types) - _NAMED} more" * (len(types) > _NAMED)
+            )
+    for name in names:
+        if (
+            name.endswith("_config.json")
+            and archive.getinfo(name).file_size <= _READ
+            and uses_pickle(archive.read(name))
+        ):
+            yield piece.code("a program with pickled tensors", name)
+
+
+def _guarded(piece: Piece, read: Callable[[Piece], Iterator[Finding]], what: str) -> Iterator[Finding]:
+    """What a damaged archive shows before it breaks off, and that it does."""
+    piece.stream.seek(0)
+    try:
+        yield from read(piece)
+    except _DAMAGED as error:
+        yield piece.refusal(f"{what} that is damaged", f"{type(error).__name__}: {error}")
+
+
+def _ends_as_zip(piece: Piece) -> bool:
+    """Whether a zip lies behind something else; any numbers may end as one, so that it must also open."""
+    piece.stream.seek(0)
+    try:
+        with zipfile.ZipFile(piece.stream) as archive:
+            return bool(archive.infolist())
+    except _DAMAGED:
+        return False
+
+
+def _is_script(path: str, head: bytes) -> bool:
+    """By its name, by the line that says who runs it, or by what it begins with beside comments."""
+    if path.endswith((".py", ".pyx", ".pyw", ".ipynb", ".sh")) or head.startswith(b"#!"):
+        return True
+    lines = (line for line in head.splitlines() if line.strip() and not line.startswith(b"#"))
+    return bool(_PYTHON.match(next(lines, b"")))
+
+
+def _whole(piece: Piece, head: bytes) -> bytes:
+    """A JSON object of moderate size; empty for anything else."""
+    if not head.lstrip().startswith(b"{") or piece.size > 2**22:
+        return b""
+    piece.stream.seek(0)
+    return piece.stream.read()
+
+
+def _peek(stream: BinaryIO) -> bytes:
+    at = stream.tell()
+    head = stream.read(4)
+    stream.seek(at)
+    return head
+
+
+def _shown(text: str) -> str:
+    return text[:300].encode("utf-8", "backslashreplace").decode()

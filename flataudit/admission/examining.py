@@ -1,0 +1,57 @@
+"""The look at a candidate's files before anything loads them: every file by its bytes, every flavour's settings.
+
+Three words come out of it: ``refused``, ``carries code``, ``no code found``. The last is no promise; it says that none
+of the known ways to bring code was found. What an operator of an ONNX graph or of an exported program does is for the
+backend that knows the format to say, in the worker.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from flataudit.admission.contents import Piece, found_in
+from flataudit.admission.settings import asked
+from flataudit.errors import ModelError
+from flataudit.evidence import Admission, Finding
+from flataudit.mlmodel import read_mlmodel
+
+__all__ = ["admit"]
+
+_MOST_FINDINGS = 100
+_PICKLE_MODULES = ("cloudpickle", "dill", "mlflow.pytorch.pickle_module", "pickle", "torch")
+"""What MLflow may name in ``pickle_module_info.txt``, which it imports."""
+
+
+def admit(folder: Path) -> Admission:
+    """What is found in the files of a snapshot (`flataudit.admission.snapshot`); nothing of them is executed."""
+    found = list(_settings(folder))
+    for path in sorted(folder.rglob("*")):
+        if not path.is_dir() or path.is_symlink():
+            found += _file(folder, path)
+    found = list({finding: None for finding in found})
+    if len(found) > _MOST_FINDINGS:
+        worst = Admission.of(found).findings
+        more = Finding(kind=worst[0].kind, path="", what=f"{len(found) - _MOST_FINDINGS} more findings")
+        found = [*worst[:_MOST_FINDINGS], more]
+    return Admission.of(found)
+
+
+def _settings(folder: Path) -> Iterator[Finding]:
+    try:
+        yield from asked(read_mlmodel(folder))
+    except ModelError as error:
+        yield Finding(kind="refusal", path="MLmodel", what="no readable MLmodel file", detail=error.got[:300])
+
+
+def _file(folder: Path, path: Path) -> Iterator[Finding]:
+    name = path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()
+    if path.is_symlink() or not path.is_file():
+        yield Finding(kind="refusal", path=name[:300], what="a link or a device")
+        return
+    if path.name == "pickle_module_info.txt":
+        with path.open("rb") as stream:
+            module = stream.read(200).decode("utf-8", "replace").strip()
+        if module not in _PICKLE_MODULES:
+            yield Finding(kind="code", path=name, what="a module that reads the pickle", detail=module)
+    with path.open("rb") as stream:
+        yield from found_in(Piece(name, stream, os.fstat(stream.fileno()).st_size))
