@@ -63,7 +63,7 @@ class _Protocol:
 
 
 def _protocols(audit: AuditRecord) -> tuple[_Protocol, ...]:
-    """The different protocols; more than one means that their candidates do not compare."""
+    """The different protocols; candidates of different ones compare by their answers at most."""
     found: dict[str, tuple[AuditProtocol, list[str]]] = {}
     for evidence in audit.evidences:
         found.setdefault(evidence.protocol.digest, (evidence.protocol, []))[1].append(evidence.candidate.label)
