@@ -19,11 +19,12 @@ _PATHS = frozenset(
     {
         *("artifact_path", "artifacts", "code", "code_path", "code_paths", "conda", "config_path", "data", "data_path"),
         *("env", "extra_files", "feature_extractor", "image_processor", "keras_model", "model", "model_binary"),
-        *("model_code_path", "model_config_path", "model_data", "model_path", "path", "pickled_model", "processor"),
+        *("model_config_path", "model_data", "model_path", "path", "pickled_model", "processor"),
         *("python_env", "python_model", "requirements_file", "saved_model_dir", "tokenizer", "virtualenv"),
     }
 )
-"""Settings that name files of the artifact; under each, also in lists and mappings."""
+"""Settings that name files of the artifact, also in lists and mappings. Not ``model_code_path``, of which MLflow writes
+where it once lay and uses the name alone; it is code in any case."""
 _ELSEWHERE = frozenset({"uri", "model_name", "source_model_name", "class_name", "type", "name"})
 """Beside those, settings that say where a thing once came from."""
 _LOADERS = re.compile(

@@ -4,11 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx_models
 import pytest
 import torch
 from programs import FEATURES, examples, exported, folder, job, network, pickled, repository, safetensors, state
 from torch import nn
 
+from flataudit.backends.onnx import OnnxBackend
 from flataudit.backends.pytorch import PyTorchBackend
 from flataudit.contracts import Differentiable, Loaded
 from flataudit.errors import ModelError, UntrustedError
@@ -45,6 +47,14 @@ def traced(path: Path) -> Path:
     return path
 
 
+def to_onnx(path: Path, *, dynamo: bool) -> Path:
+    """By one of torch's two exporters."""
+    path.mkdir()
+    (path / "MLmodel").write_text("flavors:\n  onnx: {data: model.onnx}\n")
+    (path / "model.onnx").write_bytes(onnx_models.exported(network(), examples(), dynamo=dynamo))
+    return path
+
+
 FORMS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "eager": (lambda path: pickled(path, network()), "code_bearing"),
     "compiled": (lambda path: pickled(path, torch.compile(network(), backend="eager")), "code_bearing"),
@@ -56,6 +66,8 @@ FORMS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "state_dict in model.pth": (lambda path: pickled(path, network().state_dict()), "data_only"),
     "checkpoint": (checkpoint, "data_only"),
     "safetensors": (safetensors, "data_only"),
+    "ONNX, TorchScript exporter": (lambda path: to_onnx(path, dynamo=False), "data_only"),
+    "ONNX, dynamo exporter": (lambda path: to_onnx(path, dynamo=True), "data_only"),
 }
 PROBES = {
     "accuracy": Accuracy(),
@@ -66,7 +78,8 @@ PROBES = {
 
 
 def load(path: Path, **fields: object) -> Loaded:
-    return PyTorchBackend().load(job(path, **fields), examples())
+    backend = OnnxBackend() if (path / "model.onnx").exists() else PyTorchBackend()
+    return backend.load(job(path, **fields), examples())
 
 
 def measured(loaded: Loaded) -> dict[str, Measurement]:

@@ -1,17 +1,19 @@
 """Bytes of a candidate, and the data that its run was trained and validated on."""
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import mlflow
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from flataudit.admission.snapshot import SnapshotLimits, snapshot
 from flataudit.errors import ModelError, RegistryError
 from flataudit.evidence import Candidate
-from flataudit.manifest import manifest_digest
 from flataudit.mlmodel import read_mlmodel
 from flataudit.registries.mlflow.client import is_missing, is_silence
 from flataudit.specs import DataSpec, Role, Spec
@@ -34,30 +36,44 @@ def fetched(client: mlflow.MlflowClient, uri: str, candidate: Candidate, into: P
     """Copy the candidate's files into an empty folder; the candidate with flavour and digest.
 
     Raises:
-        ModelError: the registry has no files for it, links among them, or no readable MLmodel.
+        ModelError: the registry has no files for it, more than is allowed, links among them, or no readable MLmodel.
     """
-    download(client, uri, candidate, into)
+    digest = download(client, uri, candidate, into)
     flavour = _flavour(list(read_mlmodel(into).flavours))
-    return candidate.model_copy(update={"flavour": flavour, "digest": manifest_digest(into)})
+    return candidate.model_copy(update={"flavour": flavour, "digest": digest})
 
 
-def download(client: mlflow.MlflowClient, uri: str, candidate: Candidate, into: Path, *, path: str = "") -> None:
-    """Copy all files, or one, from where the registry keeps them.
+def download(
+    client: mlflow.MlflowClient,
+    uri: str,
+    candidate: Candidate,
+    into: Path,
+    *,
+    path: str = "",
+    limits: SnapshotLimits | None = None,
+) -> str:
+    """Take a snapshot of all files, or of one, from where the registry keeps them; the digest of what was copied.
 
     MLflow resolves ``models:/…`` at the whole process's registry, whatever the client's, and adds a file of its own
     to what it downloads; so the place is asked for here, and only bytes of the candidate's arrive.
 
     Raises:
-        ModelError: there is no such file, or a link among them.
+        ModelError: there is no such file, a link or a pipe is among them, or they are more than is allowed.
     """
+    allowed = limits or SnapshotLimits()
     try:
         if candidate.version is None:
             place = client.get_logged_model(str(candidate.model_id)).artifact_location
         else:
             place = client.get_model_version_download_uri(candidate.name, candidate.version)
-        _refuse_links(candidate, place)
         repository = get_artifact_repository(place, tracking_uri=uri, registry_uri=uri)
-        repository.download_artifacts(path, str(into))  # type: ignore[no-untyped-call]  # one of MLflow's few
+        local = _local(place)
+        if local is not None and local.is_dir() and not path:  # MLflow would follow links and wait for pipes
+            return snapshot(local, into, limits=allowed)
+        _check_sizes(repository, path, allowed)
+        with tempfile.TemporaryDirectory(prefix=".arriving-", dir=into.parent) as scratch:
+            repository.download_artifacts(path, scratch)  # type: ignore[no-untyped-call]  # one of MLflow's few
+            return snapshot(Path(scratch), into, limits=allowed, consume=True)
     except (MlflowException, OSError) as error:
         if is_silence(error):
             raise
@@ -70,18 +86,28 @@ def download(client: mlflow.MlflowClient, uri: str, candidate: Candidate, into: 
         raise RegistryError(f"the files of {candidate.label}", got=told, remedy=remedy) from error
 
 
+def _check_sizes(repository: ArtifactRepository, path: str, limits: SnapshotLimits) -> None:
+    """Refuse what its store already says to be too much; what arrives is counted again."""
+    todo, files, total = [(path, 0)], 0, 0
+    while todo:
+        folder, depth = todo.pop()
+        for found in repository.list_artifacts(folder):
+            size = 0 if found.is_dir else int(found.file_size or 0)
+            files, total = files + 1, total + size
+            limits.check(files, total, size, depth)
+            if found.is_dir:
+                todo.append((found.path, depth + 1))
+
+
 def _says_missing(told: str) -> bool:
     """MLflow's artifact stores tell what is not there in words alone."""
     return any(word in told for word in ("No such file", "not found", "does not exist", "No such artifact", "404"))
 
 
-def _refuse_links(candidate: Candidate, place: str) -> None:
-    """MLflow's copy of a local folder would follow them to any file of this machine."""
+def _local(place: str) -> Path | None:
+    """The folder of this machine that a place is; None: it is elsewhere."""
     parts = urlsplit(place)
-    if parts.scheme in ("", "file"):
-        found = next((path for path in Path(unquote(parts.path)).rglob("*") if path.is_symlink()), None)
-        if found is not None:
-            raise ModelError(f"regular files of {candidate.label}", got=f"a link, {found.name!r}", remedy=_REMEDY)
+    return Path(unquote(parts.path)) if parts.scheme in ("", "file") and not parts.netloc else None
 
 
 def _flavour(names: Sequence[str]) -> str:
