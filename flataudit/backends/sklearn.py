@@ -167,6 +167,9 @@ def _from_skops(
     except Exception as error:
         remedy = "load it in the environment that it was logged in, or log it again"
         raise ModelError("an estimator that this scikit-learn can build", got=_told(error), remedy=remedy) from error
+    from flataudit.backends.sklearn_trees import make_sound
+
+    make_sound(estimator)
     return estimator, "code_bearing" if unknown else "data_only"
 
 
