@@ -15,7 +15,7 @@ from pydantic import ConfigDict, Field, NonNegativeInt
 from flataudit.contracts import AuditData, Comparer, Executor, Progress, Receipt, Registry
 from flataudit.decision import Comparison, Decision, Selection, Stopping, Verdict
 from flataudit.errors import ConfigurationError, ModelError, NotFoundError
-from flataudit.evidence import Array, Candidate, Evidence, Examined, Record
+from flataudit.evidence import Admission, Array, Candidate, Evidence, Examined, Outcome, Record
 from flataudit.examination import artifact_size, failed_evidence, load_data, make_probe, merged
 from flataudit.judge import decide, limits
 from flataudit.ledger import validation_use
@@ -33,8 +33,10 @@ from flataudit.specs import (
     Spec,
     Task,
     TokenizerSpec,
+    Trust,
 )
 from flataudit.stopping import early_stopping
+from flataudit.trust import ruled, turned_away
 from flataudit.vocabulary import aligned
 
 __all__ = ["AuditKind", "AuditPlan", "AuditRecord", "DataSummary", "Parts", "run"]
@@ -62,13 +64,21 @@ class AuditPlan(Record):
     device: str = "cpu"
     dtype: Literal["float32", "float64"] | None = None
     batch_size: int | None = None
-    trust: bool = False
+    trust: Trust = False
     attestation: AttestationTerms = AttestationTerms()
 
     def job(self, candidate: Candidate, artifact: Path) -> Job:
         """The job that examines one fetched candidate."""
-        shared = self.model_dump(include=set(Job.model_fields) - {"candidate", "artifact"})
-        return Job.model_validate(shared | {"candidate": candidate, "artifact": str(artifact)})
+        shared = self.model_dump(include=set(Job.model_fields) - {"candidate", "artifact", "trust"})
+        own = {"candidate": candidate, "artifact": str(artifact), "trust": self.trusts(candidate)}
+        return Job.model_validate(shared | own)
+
+    def trusts(self, candidate: Candidate) -> bool:
+        """Whether loading it may run its own code."""
+        if isinstance(self.trust, bool):
+            return self.trust
+        version = candidate.version
+        return bool({candidate.digest, *((version, f"v{version}") if version else ())} & set(self.trust))
 
 
 class DataSummary(Record):
@@ -251,16 +261,25 @@ def _examine(plan: AuditPlan, candidates: Sequence[Candidate], parts: Parts) -> 
     """Fetch all, examine what is not known; what cannot be fetched or examined has evidence that says so."""
     jobs: list[Job] = []
     done: dict[str, Examined] = {}
+    admissions: dict[str, Admission] = {}
     for index, candidate in enumerate(candidates):
         parts.progress(candidate.label, "fetching", 0.0)
         folder = parts.workdir / f"candidate-{index}"
         folder.mkdir()
         try:
-            jobs.append(plan.job(parts.registry.fetch(candidate, folder), folder))
+            job = plan.job(parts.registry.fetch(candidate, folder), folder)
         except ModelError as error:
             done[candidate.label] = failed_evidence(plan.job(candidate, folder), str(error), error.remedy)
+            continue
+        admissions[candidate.label], away = turned_away(job)
+        if away is None:
+            jobs.append(job)
+        else:
+            done[candidate.label] = away
     found, reused = _examined(jobs, parts)
-    done |= {job.candidate.label: one for job, one in zip(jobs, found, strict=True)}
+    for job, one in zip(jobs, found, strict=True):
+        label = job.candidate.label
+        done[label] = ruled(job, one, admissions[label], plan.policy)
     return [done[candidate.label] for candidate in candidates], reused
 
 
@@ -286,6 +305,9 @@ def _examined(jobs: Sequence[Job], parts: Parts) -> tuple[list[Examined], Reused
     found = dict(
         zip((job.candidate.label for job in left), parts.executor.map(left, parts.progress, finished), strict=True)
     )
+    for label, one in found.items():
+        if store is not None and not any(m.outcome is Outcome.MEASURED for m in one.evidence.measurements):
+            store.forget(whole[label])  # also what its first probes found, if it changed after them
     pairs = zip(jobs, known, strict=True)
     return [_whole(job, kept, found.get(job.candidate.label)) for job, (kept, _) in pairs], reused
 

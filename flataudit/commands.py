@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any, cast
 
@@ -276,6 +277,9 @@ def checks(tracking_uri: str | None, config: AuditConfig | None) -> list[Check]:
                 found.extend(getattr(plugin, "check", list)())
             except FlatauditError as error:
                 found.append(Check(name=f"{group}: {name}", ok=False, found=error.got, remedy=error.remedy))
+            except PackageNotFoundError as error:
+                told = f"{error.name} is not installed"
+                found.append(Check(name=f"{group}: {name}", ok=False, found=told, remedy=f"pip install {error.name}"))
     return found
 
 

@@ -35,6 +35,7 @@ from flataudit.specs import (
     Spec,
     Task,
     TokenizerSpec,
+    Trust,
 )
 
 __all__ = ["DEFAULT_PROBES", "AuditConfig", "Challengers", "DataSection", "Sweep", "load_config", "parse_config"]
@@ -198,8 +199,9 @@ class AuditConfig(Record):
     device: str = "cpu"
     dtype: Literal["float32", "float64"] | None = None
     batch_size: PositiveInt | None = None
-    trust: bool = False
-    """May loading run the candidates' own code? Needed for pickled modules."""
+    trust: Trust = False
+    """May loading run the candidates' own code? Needed for pickled modules. A list of digests (``sha256:…``) or
+    versions trusts those alone; of the two only a digest is bound to the bytes."""
     attestation: AttestationTerms = AttestationTerms()
     """How long the decision's attestation holds; that it is signed needs a key (`flataudit keygen`)."""
 

@@ -27,6 +27,7 @@ __all__ = [
     "DataError",
     "FlatauditError",
     "ModelError",
+    "NoInputGradientError",
     "NotFoundError",
     "PluginError",
     "RegistryError",
@@ -95,3 +96,7 @@ class TamperedError(RegistryError):
 
 class ReportError(FlatauditError):
     """A record or report could not be written or read."""
+
+
+class NoInputGradientError(ModelError, RuntimeError):
+    """A gradient in inputs that the graph does not reach as they are; a `RuntimeError`, as torch's own of this kind."""

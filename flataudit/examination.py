@@ -1,5 +1,6 @@
 """The worker's half of an audit: one job in, one candidate's evidence out, whatever the candidate does."""
 
+import math
 import platform
 import resource
 import sys
@@ -10,15 +11,20 @@ from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 from flataudit import plugins
 from flataudit.contracts import AuditData, Backend, DataSource, Predictor, Probe, Reading
 from flataudit.errors import DataError, FlatauditError, ModelError, UntrustedError
 from flataudit.evidence import AuditProtocol, Cost, Evidence, Examined, Measurement, Metric, Outcome
 from flataudit.manifest import manifest_digest
+from flataudit.mlmodel import read_mlmodel
 from flataudit.specs import Budget, DataSpec, Job, Spec
 from flataudit.vocabulary import aligned
+
+if TYPE_CHECKING:
+    from numpy import generic
+    from numpy.typing import NDArray
 
 __all__ = [
     "artifact_size",
@@ -87,6 +93,7 @@ def examine(job: Job, announce: Announce, finished: Callable[[Examined], None] |
         return failed_evidence(job, reason, "log the model as PyTorch", Outcome.NOT_APPLICABLE, data)
     try:
         _verify(job)
+        read_mlmodel(Path(job.artifact)).refuse_another_served(job.candidate.flavour)
         backend = cast("Backend", plugins.make("backends", job.candidate.flavour))
         loaded = backend.load(job, _sample(data))
     except UntrustedError as error:
@@ -95,7 +102,8 @@ def examine(job: Job, announce: Announce, finished: Callable[[Examined], None] |
         advice = error.remedy if isinstance(error, FlatauditError) else "check that it loads in this environment"
         return failed_evidence(job, f"cannot be loaded: {_told(error)}", advice, Outcome.FAILED, data)
     probes = [(spec.use, make_probe(spec)) for spec in job.probes]
-    model = loaded.model
+    model, sample = loaded.model, _sample(data)
+    before = _told_by(model, sample)
     protocol = _protocol(job, model.dtype, data)
 
     def part(readings: Sequence[Reading]) -> Examined:
@@ -109,7 +117,7 @@ def examine(job: Job, announce: Announce, finished: Callable[[Examined], None] |
         )
         return Examined(evidence, {name: array for reading in readings for name, array in reading.arrays.items()})
 
-    return part(
+    found = part(
         measure_all(
             model,
             data,
@@ -121,6 +129,35 @@ def examine(job: Job, announce: Announce, finished: Callable[[Examined], None] |
             finished=None if finished is None else lambda readings: finished(part(readings)),
         )
     )
+    apart = _moved(before, _told_by(model, sample))
+    if apart is None:
+        return found
+    reason = f"changed while it was measured: its answers to the same inputs moved by {apart:.3g}"
+    return failed_evidence(job, reason, "log a model whose answers depend on its inputs alone", Outcome.FAILED, data)
+
+
+_MOST_MOVED = 1e-3
+"""Of a probability, or as a share of the largest value; rounding stays below."""
+
+
+def _told_by(model: Predictor, sample: AuditData) -> "NDArray[generic] | None":
+    """Probabilities or values; None: it does not answer, which every probe will say."""
+    try:
+        answers = model.predict(sample.inputs)
+    except Exception:  # noqa: BLE001  # a model may raise anything
+        return None
+    # An array knows how to be an exponent without NumPy's being imported here.
+    return answers if model.task == "regression" else cast("Any", math.e) ** answers
+
+
+def _moved(before: "NDArray[generic] | None", after: "NDArray[generic] | None") -> float | None:
+    """How far answers moved between the load and the last probe; None: no more than rounding."""
+    if before is None or after is None:
+        return None
+    if before.shape != after.shape:
+        return math.inf
+    apart = float(abs(cast("Any", before) - after).max())
+    return None if apart <= _MOST_MOVED * max(1.0, float(abs(before).max())) else apart
 
 
 def merged(job: Job, parts: Sequence[Examined]) -> Examined:

@@ -106,7 +106,14 @@ def _level(policy: Policy, use: int) -> tuple[float, str | None]:
 
 def _warnings(case: Case, use: int, standings: Sequence[Standing], tied: Sequence[str]) -> tuple[str, ...]:
     untied = [f"{metric} breaks no tie: {why}" for metric, why in left_out(case, tied).items()]
-    return (*_budget_warnings(case.policy, use), *_waiver_warnings(case.policy, case.today, standings), *untied)
+    marked = sorted(
+        label
+        for label, one in case.table.items()
+        if any(m.details.get("trust") == "code_bearing" for m in one.measurements)
+    )
+    told = "numbers of the parameters of {} come from processes in which their own code ran"
+    own = [told.format(", ".join(marked))] if marked else []
+    return (*_budget_warnings(case.policy, use), *_waiver_warnings(case.policy, case.today, standings), *untied, *own)
 
 
 def _budget_warnings(policy: Policy, use: int) -> list[str]:

@@ -64,6 +64,27 @@ class MLModel(Record):
             raise ModelError(f"a flavour {name!r} in the MLmodel file", got=got, remedy=_REMEDY)
         return self.flavours[name]
 
+    def refuse_another_served(self, flavour: str) -> None:
+        """Refuse an artifact whose general call (``python_function``) answers with other files than this flavour.
+
+        What is audited would not be what is served.
+
+        Raises:
+            ModelError: another loader, or another file.
+        """
+        served = self.flavours.get("python_function")
+        if served is None or flavour == "python_function":
+            return
+        own, loader = self.flavour(flavour), served.get("loader_module")
+        remedy = "log the model again: what is audited must be what is served"
+        if flavour.startswith("flataudit.") or loader != f"mlflow.{flavour}":
+            raise ModelError(f"a python_function loaded by mlflow.{flavour}", got=repr(loader), remedy=remedy)
+        files = {str(own[key]) for key in ("model_data", "data", "pickled_model", "model_binary") if own.get(key)}
+        called = {str(served[key]) for key in ("data", "model_path") if served.get(key)}
+        if files and called and files != called:
+            got = f"{', '.join(sorted(called))} beside {', '.join(sorted(files))}"
+            raise ModelError(f"one model behind python_function and {flavour}", got=got, remedy=remedy)
+
     def inside(self, path: JsonValue) -> Path:
         """A path of the artifact, resolved.
 

@@ -190,6 +190,10 @@ class Policy(Record):
     """None: every decision is judged at 1 − `confidence`, as if it were the only one on its validation set."""
     waivers: tuple[Waiver, ...] = ()
     """Criteria that are lifted; non-inferiority cannot be."""
+    code_bearing_parameters: Literal["accept", "refuse"] = "accept"
+    """What becomes of numbers that need more of a model than answers (curvature, noise on weights), where the
+    candidate's own code ran beside the probe and could have forged them. `accept`: they count, and are marked.
+    `refuse`: they are no numbers."""
 
     @model_validator(mode="after")
     def _waivers_lift_something(self) -> Self:

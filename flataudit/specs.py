@@ -22,12 +22,15 @@ __all__ = [
     "Spec",
     "Task",
     "TokenizerSpec",
+    "Trust",
 ]
 
 Task = Literal["multiclass", "binary", "multilabel", "regression"]
 OutputKind = Literal["logits", "probabilities", "log_probabilities", "values"]
 Role = Literal["train", "validation", "shifted", "unlabelled"]
 DataKind = Literal["image", "table", "series", "text", "other"]
+Trust = bool | tuple[Annotated[str, Field(pattern=r"^(sha256:[0-9a-f]{64}|v?[0-9]+)$")], ...]
+"""Whether loading may run the candidates' own code: of all, of none, or of those with these digests or versions."""
 
 
 class Spec(Record):

@@ -45,14 +45,16 @@ def _stopped(
     sign = 1.0 if better == "higher" else -1.0
     # Of several that are equally accurate the earliest: nothing was gained by training on.
     best = max(tied, key=lambda label: (sign * (case.estimate(label, metric) or 0.0), -_step(case, label)))
+    scores = {label: case.estimate(label, "score") for label in tied}
+    chosen = min((label for label in tied if scores[label] == scores[tied[0]]), key=lambda label: _step(case, label))
     return Stopping(
         run_id=run_id,
         metric=metric,
         by_metric=_pick(case, best, metric),
-        by_score=_pick(case, tied[0], metric),
+        by_score=_pick(case, chosen, metric),
         tied=tuple(sorted(tied, key=lambda label: _step(case, label))),
         of=len(pool),
-        difference=case.pair(metric, best, tied[0]) if best != tied[0] else None,
+        difference=case.pair(metric, best, chosen) if best != chosen else None,
     )
 
 

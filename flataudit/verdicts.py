@@ -27,6 +27,9 @@ def of_candidate(case: Case, label: str) -> list[Verdict]:
     else:
         text = f"{rule.metric} not inferior by {rule.margin:g}"
         first = _against_champion(case, label, Criterion(metric=rule.metric, no_worse_than="champion"), rule.margin)
+        if first.verdict == "not_comparable" or case.estimate(label, rule.metric) is None:
+            # What must be shown is not shown by having no number.
+            first = first.model_copy(update={"verdict": "missing"})
         first = first.model_copy(update={"criterion": text})
     return [first] + [criterion(case, label, one) for one in limits]
 
@@ -181,7 +184,8 @@ def _one_sided(case: Case, label: str, metric: str, text: str) -> Verdict:
     if outcomes == {Outcome.MEASURED, Outcome.NOT_APPLICABLE}:
         without, lack = next((one, m) for one, m in found.items() if m and m.outcome is Outcome.NOT_APPLICABLE)
         why = f"not comparable: {without} has no {metric}, which does not apply to it ({lack.reason})"
-        return _verdict(label, metric, text, "not_comparable", why)
+        # A challenger cannot shed a criterion by being of a kind that lacks its metric.
+        return _verdict(label, metric, text, "inconclusive" if without == label else "not_comparable", why)
     if case.estimate(label, metric) is None:
         return _missing(case, label, metric, text)
     pair = case.pair(metric, case.champion, label)

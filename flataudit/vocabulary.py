@@ -75,12 +75,12 @@ def _class_names(first: AuditData, data: Sequence[AuditData]) -> tuple[str, ...]
 
 
 def _joined(known: tuple[str, ...], others: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """The known names in their order, then the other sets' new ones, sorted.
+    """All names of all sets, sorted: so the numbers do not depend on which of them the validation set happens to hold.
 
     >>> _joined(("a", "c"), [("a", "c"), ("b", "a")])
-    ('a', 'c', 'b')
+    ('a', 'b', 'c')
     """
-    return known + tuple(sorted({name for names in others for name in names} - set(known)))
+    return tuple(sorted({name for names in (known, *others) for name in names}))
 
 
 def _moved(one: AuditData, first: AuditData, fields: tuple[InputField, ...], classes: tuple[str, ...]) -> AuditData:

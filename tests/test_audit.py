@@ -45,6 +45,7 @@ class Book:
 
     def fetch(self, candidate: Candidate, into: Path) -> Candidate:
         assert list(into.iterdir()) == []
+        (into / "MLmodel").write_text("flavors: {pytorch: {}}")
         self.told.append(f"fetch {candidate.label}")
         if candidate.version in self.unfetchable:
             raise ModelError("files", got="none", remedy="log it again")

@@ -356,11 +356,7 @@ def test_flatness_that_does_not_compare_is_said_and_the_policy_goes_on_without(r
     assert "training losses apart" in decision.standings[0].verdicts[1].why
 
 
-@pytest.mark.parametrize("without", ["1", "2"])
-@pytest.mark.parametrize(
-    ("rule", "expected"), [("ignore", "promote"), ("inconclusive", "inconclusive"), ("fail", "reject")]
-)
-def test_what_only_one_kind_of_model_has_does_not_compare(without: str, rule: str, expected: str) -> None:
+def one_kind_lacks(without: str, rule: str) -> Decision:
     both = [evidence("1", 0.90, 0.80), evidence("2", 0.95, 0.90)]
     compared = [c for c in pairs(both) if c.metric != "hessian_trace"]
     forest = TRACE.missing(Outcome.NOT_APPLICABLE, "a forest has no parameters to differentiate")
@@ -368,11 +364,35 @@ def test_what_only_one_kind_of_model_has_does_not_compare(without: str, rule: st
     policy = Policy.model_validate(
         {"criteria": [{"metric": "hessian_trace", "no_worse_than": "champion"}], "not_comparable": rule}
     )
-    decision = decide(policy, both, compared, champion="v1")
+    return decide(policy, both, compared, champion="v1")
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"), [("ignore", "promote"), ("inconclusive", "inconclusive"), ("fail", "reject")]
+)
+def test_what_the_champions_kind_lacks_does_not_compare(rule: str, expected: str) -> None:
+    decision = one_kind_lacks("1", rule)
     assert decision.decision == expected
     found = decision.standings[0].verdicts[1]
-    assert found.verdict == "not_comparable" and f"v{without} has no hessian_trace" in found.why
+    assert found.verdict == "not_comparable" and "v1 has no hessian_trace" in found.why
     assert "a forest has no parameters" in found.why
+
+
+def test_a_challenger_sheds_no_criterion_by_its_kind() -> None:
+    decision = one_kind_lacks("2", "ignore")
+    assert decision.decision == "inconclusive"
+    assert decision.standings[0].verdicts[1].verdict == "inconclusive"
+    assert "v2 has no hessian_trace" in decision.standings[0].verdicts[1].why
+
+
+def test_a_challenger_without_the_policys_metric_is_never_promoted() -> None:
+    both = [evidence("1", 0.90, 0.80), evidence("2", 0.95, 0.90)]
+    compared = [c for c in pairs(both) if c.metric != "validation_accuracy"]
+    silent = ACCURACY.missing(Outcome.NOT_APPLICABLE, "decision values are no probabilities")
+    both[1] = both[1].with_measurements([silent])
+    decision = decide(Policy(), both, compared, champion="v1")
+    assert decision.decision == "reject"
+    assert decision.standings[0].verdicts[0].verdict == "missing"
 
 
 def test_a_number_that_failed_on_one_side_is_missing_not_incomparable() -> None:

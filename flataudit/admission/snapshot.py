@@ -49,12 +49,15 @@ class SnapshotLimits:
                 raise ModelError(f"an artifact of at most {most:,} {of}", got=got, remedy="audit a smaller model")
 
 
-def snapshot(source: Path, into: Path, *, limits: SnapshotLimits | None = None, consume: bool = False) -> str:
+def snapshot(
+    source: Path, into: Path, *, only: str = "", limits: SnapshotLimits | None = None, consume: bool = False
+) -> str:
     """Copy a folder's regular files into an empty folder, which only this user may enter; the manifest's digest.
 
     Args:
         source: where the files lie; whoever can write there may do so meanwhile.
         into: an empty folder.
+        only: name of the one file to copy; empty: all.
         limits: the most that they may be.
         consume: remove each file once it was copied: a download of our own need not lie here twice.
 
@@ -67,7 +70,7 @@ def snapshot(source: Path, into: Path, *, limits: SnapshotLimits | None = None, 
     copy = _Copy(limits or SnapshotLimits(), consume, copied)
     top = os.open(source, _READING | os.O_DIRECTORY)
     try:
-        copy.folder(top, into, "", 0)
+        copy.folder(top, into, "", 0, only=only)
     finally:
         os.close(top)
     return digest_of(copied, source.name)
@@ -81,9 +84,11 @@ class _Copy:
     consume: bool
     done: list[Entry]
 
-    def folder(self, opened: int, into: Path, below: str, depth: int) -> None:
+    def folder(self, opened: int, into: Path, below: str, depth: int, *, only: str = "") -> None:
         self.limits.check(len(self.done), 0, 0, depth)
         for name in sorted(os.listdir(opened)):
+            if only and name != only:
+                continue
             place = f"{below}{_text(name)}"
             entry = _opened(opened, name, place)
             try:

@@ -129,6 +129,14 @@ class Arguments:
     notes: tuple[str, ...] = ()
     """What a person should know of how inputs and arguments were matched."""
 
+    @property
+    def rounded(self) -> tuple[int, ...] | Literal["all"]:
+        """Which values of an example reach the module as whole numbers, so that no gradient passes."""
+        whole = [cut for cut in self.cuts if cut.dtype is not None and not cut.dtype.is_floating_point]
+        if any(cut.part.columns is None for cut in whole):
+            return "all"
+        return tuple(place for cut in whole for place in cut.part.columns or ())
+
     @classmethod
     def of(cls, feed: Feed, module: nn.Module) -> "Arguments":
         """Match a feed with what the module takes.

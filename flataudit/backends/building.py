@@ -40,6 +40,7 @@ def build(architecture: Architecture, artifact: Path) -> nn.Module:
         try:
             # What it draws is overwritten by the candidate's weights, and must not move the random state.
             with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(0)  # the same for every candidate, whatever it leaves to chance
                 made = maker(**architecture.params)
         except Exception as error:
             remedy = "check `architecture: params` against its signature"

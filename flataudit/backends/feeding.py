@@ -48,8 +48,13 @@ class Part:
             return (names.astype(self.dtype) if self.dtype else names)[places]
         if not self.dtype:
             return found
-        whole = np.dtype(self.dtype).kind in "iu" and found.dtype.kind == "f"
-        return (np.rint(found) if whole else found).astype(self.dtype)
+        if np.dtype(self.dtype).kind not in "iu" or found.dtype.kind != "f":
+            return found.astype(self.dtype)
+        if np.isnan(found).any():
+            remedy = "fill the gaps, or log the model with floating-point inputs"
+            raise ModelError(f"whole numbers{f' of {self.name!r}' if self.name else ''}", got="NaN", remedy=remedy)
+        limits = np.iinfo(self.dtype)
+        return np.asarray(np.clip(np.rint(found), limits.min, limits.max), dtype=self.dtype)
 
 
 @dataclass(frozen=True)
@@ -154,13 +159,21 @@ def _columns_by_place(data: AuditData, declared: Sequence[SignatureField], names
 def _tensors(data: AuditData, declared: Sequence[SignatureField]) -> Feed:
     if len(declared) == 1 and not (data.fields and data.fields[0].shape):
         (wanted,) = declared
+        named = [field.name for field in data.fields if field.kind == "category"]
+        if named:
+            remedy = "log a model that takes columns by name, or write the column as numbers"
+            raise ModelError(
+                "columns of numbers for a model of one tensor", got=f"the words of {named[0]!r}", remedy=remedy
+            )
         shape = wanted.shape or (-1,)
         if not _fits(data.inputs.shape[1:], shape[1:]):
             expected = f"inputs of shape (n, {', '.join('any' if s < 0 else str(s) for s in shape[1:])})"
             name = f" for {wanted.name!r}" if wanted.name else ""
             remedy = "give the data the shape that the model was logged with"
             raise ModelError(expected + name, got=f"(n, {', '.join(map(str, data.inputs.shape[1:]))})", remedy=remedy)
-        return Feed((Part(wanted.name, None, (), _dtype(wanted, data.inputs, None)),))
+        told = (f"the model takes one tensor: its columns are the data's, by place: {', '.join(_some(data))}",)
+        part = Part(wanted.name, None, (), _dtype(wanted, data.inputs, None))
+        return Feed((part,), told if data.fields else ())
     known = {field.name: field for field in data.fields}
     names = [field.name or str(place) for place, field in enumerate(declared)]
     lacking = [name for name, field in zip(names, declared, strict=True) if field.required and name not in known]
@@ -178,6 +191,11 @@ def _tensors(data: AuditData, declared: Sequence[SignatureField]) -> Feed:
         dtype = _dtype(wanted, data.inputs[:, list(places)], own)
         parts.append(Part(name, places, own.shape, dtype, own.categories))
     return Feed(tuple(parts), _told_of([name for name in known if name not in names]))
+
+
+def _some(data: AuditData) -> list[str]:
+    names = [field.name for field in data.fields]
+    return [*names[:8], "…"] if len(names) > 8 else names
 
 
 def _fits(shape: Sequence[int], wanted: Sequence[int]) -> bool:

@@ -5,6 +5,7 @@ a twin that agrees with onnxruntime and can be differentiated twice (`Differenti
 as inputs (`Perturbable`), for zeroth-order estimates; else, quantised or without weights, answers alone (`Predictor`).
 """
 
+from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,19 +36,24 @@ class OnnxBackend(Record):
         Raises:
             ModelError: damaged, not admitted, or answering wrongly; or a package that is missing.
         """
+        _require("onnxruntime", "onnx")
+        from flataudit.backends.text import prepared  # needs torch
+
         described = read_mlmodel(Path(job.artifact))
-        return onnx_model(
+        ids, of_texts = prepared(job, sample)
+        loaded = onnx_model(
             _model_file(described),
-            sample,
+            ids,
             job.task,
             outputs=job.outputs,
             output=job.output,
             loss=job.loss,
-            signature=described.signature,
+            signature=None if job.tokenizer else described.signature,
             device=job.device,
             dtype=job.dtype,
             batch_size=job.batch_size,
         )
+        return replace(loaded, model=of_texts(loaded.model))
 
     def check(self) -> list[Check]:
         """Versions, and what is missing for a twin."""

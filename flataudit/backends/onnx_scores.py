@@ -79,6 +79,8 @@ def scores_of(model: onnx.ModelProto, outputs: Sequence[str], types: Sequence[st
 
 
 def _declared(declared: str, outputs: Sequence[str]) -> int:
+    if len(outputs) == 1:  # the only one is meant: other candidates return several, and this one's name is its own
+        return 0
     if declared in outputs:
         return outputs.index(declared)
     if declared.isdigit() and int(declared) < len(outputs):

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -53,6 +53,8 @@ class OnnxTwin(TorchModel):
             fixed_batch=fixed_batch,
         )
         self.declared = served.declared
+        if isinstance(module, _Entered):
+            self.rounded = module.rounded
         self._session_model = served
         served.meter = self.meter
 
@@ -266,6 +268,12 @@ class _Entered(nn.Module):
         super().__init__()
         self.net, self._parts, self._output = net, tuple(parts), output
         self._columns = None if columns is None else list(columns)
+
+    @property
+    def rounded(self) -> tuple[int, ...] | Literal["all"]:
+        """Which values of an example the graph takes as whole numbers."""
+        whole = [columns for columns, _, dtype in self._parts if not dtype.startswith("float")]
+        return "all" if None in whole else tuple(place for columns in whole for place in columns or ())
 
     def forward(self, inputs: Tensor) -> Tensor:
         """The scores, ``(n, …)``."""

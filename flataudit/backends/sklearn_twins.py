@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from flataudit.backends.answers import Answering
 from flataudit.backends.sklearn_inputs import Affine
 from flataudit.backends.torch_model import TorchModel
-from flataudit.errors import ModelError
+from flataudit.errors import NoInputGradientError
 from flataudit.specs import LossSpec
 
-__all__ = ["AffineMap", "NoInputGradientError", "SklearnTwin", "head_of"]
+__all__ = ["AffineMap", "SklearnTwin", "head_of"]
 
 _VALUES = frozenset(
     "ARDRegression BayesianRidge ElasticNet ElasticNetCV HuberRegressor Lars LarsCV Lasso LassoCV LassoLars "
@@ -42,10 +42,6 @@ _ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
 }
 _KNOWN_BYTES = 128 * 2**20
 """Of transformed batches that are kept."""
-
-
-class NoInputGradientError(ModelError, RuntimeError):
-    """A gradient in inputs that were transformed outside the graph; a `RuntimeError` as torch's own of this kind."""
 
 
 class AffineMap(nn.Module):

@@ -69,6 +69,8 @@ class PredictorOfTexts:
     def __init__(self, model: Predictor, reader: Reader) -> None:
         self.task, self.meter, self.batch_size = model.task, model.meter, model.batch_size
         self.dtype, self.device = model.dtype, model.device
+        self.no_curvature_because: str | None = getattr(model, "no_curvature_because", None)
+        self.no_probabilities_because: str | None = getattr(model, "no_probabilities_because", None)
         self._model, self._reader = model, reader
 
     def predict(self, inputs: NDArray[generic]) -> NDArray[generic]:

@@ -7,7 +7,7 @@ buffers, gradients and flags stay as they are, whatever a probe does.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from flataudit.backends.forward import Forward
 from flataudit.backends.scores import LOGARITHMS, in_form
 from flataudit.contracts import Meter
 from flataudit.curvature.losses import make_loss
+from flataudit.errors import NoInputGradientError
 from flataudit.specs import LossSpec, OutputKind, Task
 
 __all__ = ["TorchModel", "evaluation_mode", "plain_module"]
@@ -65,6 +66,8 @@ class TorchModel:
         ConfigurationError: the task is not yet audited, or its models do not return such outputs.
     """
 
+    rounded: tuple[int, ...] | Literal["all"]
+    """Which values of an example the module takes as whole numbers."""
     parameters: Mapping[str, Tensor]
     """Every floating-point parameter once, detached, also those that training froze: candidates that froze different
     ones still compare, and a model frozen for serving has its curvature."""
@@ -88,6 +91,7 @@ class TorchModel:
         self.loss_function = make_loss(loss, task)
         self.meter = Meter()
         self.batch_size = batch_size or max(32, min(4096, _BATCH_BYTES // max(1, example_bytes)))
+        self.rounded = arguments.rounded if arguments else ()
         self._served = Forward(module, arguments=arguments, output=output, fixed_batch=fixed_batch)
         low = self._served.dtype in (torch.bfloat16, torch.float16)
         # Second derivatives need more digits than half precision has; predictions stay those that are served.
@@ -118,6 +122,9 @@ class TorchModel:
 
         ``(n, classes)`` or ``(n, tokens, classes)``, ``(n, labels)``, or ``(n,)``; counts a forward pass.
         """
+        if self.rounded == "all" and inputs.requires_grad:
+            got, remedy = "inputs that are rounded on the way", "measure it by its answers"
+            raise NoInputGradientError("inputs that reach the model as they are", got=got, remedy=remedy)
         self.meter.forward += len(inputs)
         return in_form(self._forward(parameters, inputs), len(inputs), self.task, self.outputs)
 

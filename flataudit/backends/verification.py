@@ -1,7 +1,11 @@
 """Whether a loaded model answers as declared: tried on a few inputs before any probe runs.
 
 A model that fails here would still give numbers, and wrong ones: sigmoid outputs taken for logits, dropout left on,
-batch normalisation that looks at the neighbours.
+batch normalisation that looks at the neighbours, a counter that changes its mind after some calls.
+
+That answers do not depend on labels needs no trial: `Predictor.predict` is given inputs and nothing else, in the worker
+too. Whether they depend on the time of day is not tried: a pause long enough to tell would be the longest part of an
+audit. What changes later than these few calls is found after the last probe, by `flataudit.examination`.
 """
 
 from typing import TYPE_CHECKING, Protocol
@@ -21,6 +25,9 @@ __all__ = ["Answers", "verify"]
 _TOLERANCE = 1e-3
 _EPSILON = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
 """Of the dtypes whose rounding may exceed the tolerance."""
+_CALLS = 24
+"""Of one example, between two answers to the same inputs."""
+_STATELESS = "log a model whose answers depend on its inputs alone"
 _TRAINING = "it was exported in training mode: call model.eval() before exporting or logging it"
 
 
@@ -38,11 +45,13 @@ class Answers(Predictor, Protocol):
 
 
 def verify(model: Answers, sample: AuditData) -> None:
-    """Refuse a model that does not answer finitely, as declared, twice the same, whatever its neighbours are.
+    """Refuse a model whose answers are not finite, not as declared, or depend on more than the inputs.
+
+    What they must not depend on: chance, the other examples of a batch, their order, and the calls before.
 
     Args:
         model: in evaluation mode.
-        sample: a few examples; neighbours are tried from two on, by answering to every other one alone.
+        sample: a few examples; all but chance is tried from two on.
 
     Raises:
         ModelError: with what was wrong and the remedy.
@@ -66,6 +75,32 @@ def verify(model: Answers, sample: AuditData) -> None:
     if apart > 0:
         got = f"answers that move by {apart:.3g} with the batch (batch normalisation in training mode)"
         raise ModelError("answers that do not depend on the other examples", got=got, remedy=_TRAINING)
+    _check_order(model, inputs, first)
+    _check_calls(model, inputs, first)
+
+
+def _check_order(model: Answers, inputs: "NDArray[np.generic]", first: "NDArray[np.float64]") -> None:
+    """The same examples in another order: each has the answer that it had."""
+    order = np.random.default_rng(0).permutation(len(inputs))
+    if (order == np.arange(len(inputs))).all():
+        order = order[::-1]
+    shuffled = np.empty_like(first)
+    shuffled[order] = _answers(model, inputs[order])
+    apart = _apart(model, first, shuffled)
+    if apart > 0:
+        got = f"answers that move by {apart:.3g} with the order of a batch"
+        raise ModelError("answers that do not depend on the order of examples", got=got, remedy=_STATELESS)
+
+
+def _check_calls(model: Answers, inputs: "NDArray[np.generic]", first: "NDArray[np.float64]") -> None:
+    """Some calls later: the answers that it gave before."""
+    for place in range(_CALLS):
+        at = place % len(inputs)
+        _answers(model, inputs[at : at + 1])
+    apart = _apart(model, first, _answers(model, inputs))
+    if apart > 0:
+        got = f"answers that moved by {apart:.3g} after {_CALLS} other calls (it keeps a state)"
+        raise ModelError("answers that do not depend on the calls before", got=got, remedy=_STATELESS)
 
 
 def _apart(model: Answers, one: "NDArray[np.float64]", other: "NDArray[np.float64]") -> float:

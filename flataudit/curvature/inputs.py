@@ -58,9 +58,19 @@ def why_no_input_gradients(model: Differentiable, data: AuditData) -> str | None
         return because
     if data.movable is not None and not any(data.movable):
         return "no input is a number that could move"
+    if _rounds(model, data):
+        return "the model takes whole numbers, to which the inputs are rounded on the way"
     if not model.tensors(data.inputs[:1], None)[0].is_floating_point():
         return "the inputs are whole numbers (tokens), which have no gradient"
     return None
+
+
+def _rounds(model: Differentiable, data: AuditData) -> bool:
+    """Whether numbers that could move reach the model as whole ones: a gradient through rounding is 0, and wrong."""
+    rounded: tuple[int, ...] | str = getattr(model, "rounded", ())
+    if rounded == "all" or data.movable is None:
+        return bool(rounded) and data.inputs.dtype.kind == "f"
+    return any(data.movable[int(place)] for place in rounded)
 
 
 def loss_gradient_norms(model: Differentiable, data: AuditData) -> "NDArray[np.float64]":

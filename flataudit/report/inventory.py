@@ -72,13 +72,30 @@ def candidates(record: AuditRecord) -> Table:
             Cell(evidence.candidate.flavour, note="; ".join(evidence.notes)),
             Cell(evidence.candidate.run_id or "–", "code"),
             Cell(evidence.candidate.digest or "not fetched", "code", note=evidence.candidate.uri),
-            Cell(evidence.trust.replace("_", " ")),
+            Cell(evidence.trust.replace("_", " "), note=_marked(evidence)),
+            _admitted(evidence),
             Cell(", ".join(f"{kind} {how}" for kind, how in evidence.isolation.items()) or "none recorded"),
         )
         for evidence in (record.evidence(row.candidate.label) for row in rows(record))
     )
-    columns = ("Candidate", "Flavour", "Run", "Digest and place", "Trust", "Isolation")
+    columns = ("Candidate", "Flavour", "Run", "Digest and place", "Trust", "Admission", "Isolation")
     return Table("candidates", "What was audited", columns, (Group(made),))
+
+
+def _marked(evidence: Evidence) -> str:
+    """What to think of numbers that a candidate's own code stood beside."""
+    marked = sum(m.details.get("trust") == "code_bearing" for m in evidence.measurements)
+    told = "numbers need more of it than answers: its own code ran beside the probes and could have forged them"
+    return f"{marked} {told}" if marked else ""
+
+
+def _admitted(evidence: Evidence) -> Cell:
+    """What was found in its files before they were loaded."""
+    admission = evidence.admission
+    if admission is None:
+        return Cell("not looked at")
+    found = "; ".join(filter(None, (admission.listed(kind) for kind in ("refusal", "code", "note"))))
+    return Cell(admission.verdict, note=found)
 
 
 def data_sets(record: AuditRecord) -> Table:

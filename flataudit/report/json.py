@@ -92,6 +92,7 @@ def _candidate(evidence: Evidence, audit: AuditRecord, decision: Decision | None
         "verdicts": [_verdict(verdict) for verdict in standing.verdicts] if standing else [],
         "protocol_digest": evidence.protocol.digest,
         "trust": evidence.trust,
+        "admission": evidence.admission.model_dump(mode="json") if evidence.admission else None,
         "flavour": candidate.flavour,
         "step": candidate.step,
         "notes": list(evidence.notes),

@@ -118,7 +118,9 @@ class _Table:
                 yield record.model_copy(update={"better": ours.better, "reason": reason})
             elif precisions and is_flatness(ours):
                 reason = f"computed differently: {'; '.join(precisions)}"
-                yield record.model_copy(update={"better": ours.better, "reason": reason, "matched": False})
+                yield record.model_copy(update={"better": ours.better, "reason": reason})
+            elif (methods := _methods(ours, theirs)) is not None:
+                yield record.model_copy(update={"better": ours.better, "reason": methods})
             elif apart and is_flatness(ours):
                 found_apart = {"reason": apart.reason, "matched": not apart.known}
                 yield record.model_copy(update={"better": ours.better, **found_apart})
@@ -161,7 +163,19 @@ class _Table:
         if clusters is None or len(clusters) != len(one) or len(one) != len(other):
             reason = "the policy says clustered, and the groups of the examples are not known: list the probe groups"
             return Difference(float(other.mean() - one.mean()), None, None, None, len(one), "clustered", reason)
+        changes = other - one
+        if np.ptp(changes) <= ROUNDING and _bounded(one, other):
+            return no_variance(float(changes.mean()), len(np.unique(clusters)), confidence=self.confidence)
         return clustered_difference(one, other, clusters, **settings)
+
+
+def _methods(ours: Measurement, theirs: Measurement) -> str | None:
+    """Why two bounds by attacks do not compare: one attack finds more than another, whatever the models are."""
+    if not ours.metric.startswith("adversarial_"):
+        return None
+    first, second = ours.details.get("method"), theirs.details.get("method")
+    told = f"attacked differently: {first} / {second}; set `method` of the probe adversarial"
+    return None if first == second else told
 
 
 _OTHER_EXAMPLES = ("shift_accuracy/", "shift_group_accuracy/", "agreement/", "average_confidence/", "group_accuracy/")

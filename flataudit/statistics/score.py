@@ -209,10 +209,22 @@ def _measured_parts(examined: Sequence[Examined]) -> Iterator[tuple[str, str, st
 def _of_other_kinds(examined: Sequence[Examined]) -> set[str]:
     """Parts that do not apply to the kind of one of the models: they compare on the others.
 
-    A forest has no weights to shake. A candidate that has no number at all has no say in it.
+    A forest has no weights to shake. Only candidates that may be as accurate as the best have a say in it: a decoy of
+    another kind must not change who wins.
     """
-    heard = [one for one in examined if any(measured(one, m.metric) for m in one.evidence.measurements)]
+    heard = _best(examined)
     return {m.metric for one in heard for m in one.evidence.measurements if m.outcome is Outcome.NOT_APPLICABLE}
+
+
+def _best(examined: Sequence[Examined]) -> list[Examined]:
+    """Those whose interval of accuracy reaches that of the best."""
+    limits = {}
+    for one in examined:
+        found = measured(one, "validation_accuracy") or measured(one, "validation_r2")
+        if found is not None and found.limits is not None:
+            limits[id(one)] = found.limits
+    least = max((low for low, _ in limits.values()), default=0.0)
+    return [one for one in examined if id(one) in limits and limits[id(one)][1] >= least]
 
 
 def _part_values(one: Examined, metric: str) -> "NDArray[np.float64] | str":

@@ -22,9 +22,8 @@ def net() -> nn.Module:
 
 
 def pt2(folder: Path) -> None:
-    import mlflow
-
-    mlflow.pytorch.save_model(net(), str(folder), input_example=X[:2], **BARE)
+    described(folder)
+    torch.export.save(torch.export.export(net(), (torch.tensor(X[:2]),)), folder / "data/model.pt2")
 
 
 def pickled_module(folder: Path) -> None:
@@ -60,7 +59,7 @@ def safetensors(folder: Path) -> None:
     save_file(net().state_dict(), folder / "data/weights.safetensors")
 
 
-def onnx(folder: Path) -> None:
+def onnx(folder: Path, **more: object) -> None:
     import mlflow
     from onnx import TensorProto, helper
 
@@ -73,7 +72,7 @@ def onnx(folder: Path) -> None:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     options = {"graph_optimization_level": 99}
-    mlflow.onnx.save_model(model, str(folder), onnx_session_options=options, **BARE)
+    mlflow.onnx.save_model(model, str(folder), onnx_session_options=options, **BARE, **more)
 
 
 def skops(folder: Path) -> None:
@@ -82,9 +81,7 @@ def skops(folder: Path) -> None:
 
     forest = RandomForestClassifier(3, random_state=0).fit(X, Y)
     types = ["sklearn.tree._tree.Tree"]
-    mlflow.sklearn.save_model(
-        forest, str(folder), serialization_format="skops", skops_trusted_types=types, **BARE
-    )
+    mlflow.sklearn.save_model(forest, str(folder), serialization_format="skops", skops_trusted_types=types, **BARE)
 
 
 def pickled_sklearn(folder: Path) -> None:
@@ -132,7 +129,7 @@ def transformers(folder: Path) -> None:
 class Answers:
     """Stands for a model of MLflow's general kind."""
 
-    def predict(self, context, model_input, params=None):  # noqa: ANN001, ANN201, D102
+    def predict(self, context, model_input, params=None):
         return model_input
 
 
@@ -162,13 +159,9 @@ def model_from_code(folder: Path) -> None:
 
 
 def code_paths(folder: Path) -> None:
-    import mlflow
-
     (folder.parent / "extra").mkdir()
     (folder.parent / "extra/__init__.py").write_text("VALUE = 1\n")
-    mlflow.pytorch.save_model(
-        net(), str(folder), input_example=X[:2], code_paths=[str(folder.parent / "extra")], **BARE
-    )
+    onnx(folder, code_paths=[str(folder.parent / "extra")])
 
 
 DATA: tuple[Callable[[Path], None], ...] = (

@@ -1,7 +1,9 @@
 """Bytes, flavours and digests of candidates; data sets and descriptions of what was logged."""
 
+import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import numpy as np
@@ -10,6 +12,7 @@ from mlflow.data.numpy_dataset import from_numpy
 from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.entities import DatasetInput, InputTag
 
+from flataudit.admission.snapshot import SnapshotLimits
 from flataudit.errors import ModelError, NotFoundError, RegistryError
 from flataudit.manifest import manifest_digest
 from flataudit.registries.mlflow import MlflowRegistry, fetching
@@ -102,8 +105,55 @@ def test_files_that_are_gone(trainer, champion, tmp_path):
 def test_links_are_refused(trainer, champion, tmp_path):
     (tmp_path / "secret").write_text("a host's file")
     (trainer.files_of(champion.model_id) / "data/extra").symlink_to(tmp_path / "secret")
-    with pytest.raises(ModelError, match="a link, 'extra'"):
+    with pytest.raises(ModelError, match="a link, 'data/extra'"):
         fetch(trainer, champion, tmp_path / "fetched")
+
+
+def test_a_pipe_neither_holds_the_audit_nor_ends_it(trainer, champion, tmp_path):
+    os.mkfifo(trainer.files_of(champion.model_id) / "data/pipe")
+    with pytest.raises(ModelError, match="a pipe, socket or device, 'data/pipe'"):
+        fetch(trainer, champion, tmp_path / "fetched")
+
+
+def test_a_name_that_is_no_text(trainer, champion, tmp_path):
+    Path(os.fsdecode(os.fsencode(trainer.files_of(champion.model_id) / "data") + b"/\xff")).touch()
+    with pytest.raises(ModelError, match="file names of text"):
+        fetch(trainer, champion, tmp_path / "fetched")
+
+
+class Elsewhere:
+    """A store of two files that is not on this machine; it says so many bytes of each."""
+
+    def __init__(self, sizes: int) -> None:
+        self.sizes = sizes
+
+    def list_artifacts(self, path: str) -> list[SimpleNamespace]:
+        names = ("MLmodel", "data/x") if path else ("MLmodel", "data")
+        return [SimpleNamespace(path=n, is_dir=n == "data", file_size=self.sizes) for n in names if n.startswith(path)]
+
+    def download_artifacts(self, path: str, into: str) -> None:
+        (Path(into) / "data").mkdir()
+        (Path(into) / "MLmodel").write_text("flavors: {onnx: {}}")
+        (Path(into) / "data/x").write_bytes(bytes(100))
+
+
+def test_a_store_elsewhere(trainer, champion, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetching, "_local", lambda place: None)
+    monkeypatch.setattr(fetching, "get_artifact_repository", lambda *_, **__: Elsewhere(10))
+    found = fetch(trainer, champion, tmp_path / "fetched")
+    assert (found.flavour, found.digest) == ("onnx", manifest_digest(tmp_path / "fetched"))
+    assert not list(tmp_path.glob(".arriving-*"))
+    assert (tmp_path / "fetched").stat().st_mode & 0o777 == 0o700
+
+
+def test_too_much_is_refused_before_it_is_fetched_and_when_the_store_lied(trainer, champion, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetching, "_local", lambda place: None)
+    limits = SnapshotLimits(bytes=110)
+    for sizes, told in ((10, "got 119"), (60, "got 120"), (10**12, "got 1,000,000,000,000")):
+        monkeypatch.setattr(fetching, "get_artifact_repository", lambda *_, n=sizes, **__: Elsewhere(n))
+        (tmp_path / str(sizes)).mkdir()
+        with pytest.raises(ModelError, match=told):
+            fetching.download(trainer.client, trainer.uri, champion, tmp_path / str(sizes), limits=limits)
 
 
 # ── Data sets ──
@@ -181,9 +231,13 @@ def test_a_download_that_fails_says_nothing_about_the_model(trainer, champion, t
     """A full disk or a store that is away must not read as a missing or changed model."""
 
     class Away:
+        def list_artifacts(self, path: str) -> list[object]:
+            return []
+
         def download_artifacts(self, path: str, into: str) -> None:
             raise fault
 
+    monkeypatch.setattr(fetching, "_local", lambda place: None)
     monkeypatch.setattr(fetching, "get_artifact_repository", lambda *_, **__: Away())
     with pytest.raises(RegistryError, match="the files of v1"):
         fetch(trainer, champion, tmp_path / "into")

@@ -68,6 +68,15 @@ class MlflowRegistry(Record):
         """Whether the candidates are versions of the model, and not what runs logged."""
         return not {"run", "sweep"} & set(self.challengers_of)
 
+    def _champions_model(self, client: mlflow.MlflowClient) -> str | None:
+        """The logged model behind the champion; None where the model or its alias is not there."""
+        try:
+            selection.check_model(client, self.model)
+        except NotFoundError:
+            return None
+        version = selection.aliased(client, self.model, self.champion_alias)
+        return selection.logged_model(version) if version else None
+
     def _runs(self, client: mlflow.MlflowClient) -> list[str]:
         """The run, or the runs of the sweep, that the candidates come from."""
         if "run" in self.challengers_of:
@@ -88,7 +97,8 @@ class MlflowRegistry(Record):
         with speaking(self.uri):
             client = connect(self.uri)
             if not self._registered:
-                return selection.challengers(client, self.model, self.challengers_of, None)
+                found = selection.challengers(client, self.model, self.challengers_of, None)
+                return [one for one in found if one.model_id != self._champions_model(client)]
             selection.check_model(client, self.model)
             champion = selection.aliased(client, self.model, self.champion_alias)
             current = str(champion.version) if champion else None

@@ -37,16 +37,19 @@ def of_run(client: mlflow.MlflowClient, run_id: str) -> list[Candidate]:
             f"models logged by run {run_id}", got="none", remedy="log one with mlflow.pytorch.log_model in that run"
         )
     title = run.info.run_name
+    logged = {output.model_id: client.get_logged_model(output.model_id) for output in outputs}
     return [
         Candidate(
-            name=client.get_logged_model(output.model_id).name or output.model_id,
+            name=logged[output.model_id].name or output.model_id,
             run_id=run_id,
             model_id=output.model_id,
             uri=f"models:/{output.model_id}",
             step=output.step,
             title=f"{title} step {output.step}" if output.step else title,
         )
-        for output in sorted(outputs, key=lambda o: (o.step or 0, o.model_id))
+        for output in sorted(
+            outputs, key=lambda o: (o.step or 0, logged[o.model_id].creation_timestamp or 0, o.model_id)
+        )
     ]
 
 

@@ -52,7 +52,7 @@ def download(
     path: str = "",
     limits: SnapshotLimits | None = None,
 ) -> str:
-    """Take a snapshot of all files, or of one, from where the registry keeps them; the digest of what was copied.
+    """Take a snapshot of all files, or of one that lies in no folder, where the registry keeps them; its digest.
 
     MLflow resolves ``models:/…`` at the whole process's registry, whatever the client's, and adds a file of its own
     to what it downloads; so the place is asked for here, and only bytes of the candidate's arrive.
@@ -68,8 +68,8 @@ def download(
             place = client.get_model_version_download_uri(candidate.name, candidate.version)
         repository = get_artifact_repository(place, tracking_uri=uri, registry_uri=uri)
         local = _local(place)
-        if local is not None and local.is_dir() and not path:  # MLflow would follow links and wait for pipes
-            return snapshot(local, into, limits=allowed)
+        if local is not None:  # MLflow would follow links and wait for pipes
+            return snapshot(local, into, only=path, limits=allowed)
         _check_sizes(repository, path, allowed)
         with tempfile.TemporaryDirectory(prefix=".arriving-", dir=into.parent) as scratch:
             repository.download_artifacts(path, scratch)  # type: ignore[no-untyped-call]  # one of MLflow's few
