@@ -56,6 +56,24 @@ def test_no_path_leaves_the_artifact(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("served", "own", "told"),
+    [
+        ("{loader_module: mlflow.onnx, data: other.onnx}", "{data: model.onnx}", "other.onnx beside model.onnx"),
+        ("{loader_module: mlflow.sklearn, data: model.onnx}", "{data: model.onnx}", "got 'mlflow.sklearn'"),
+        ("{loader_module: evil, data: model.onnx}", "{data: model.onnx}", "got 'evil'"),
+        ("{data: model.onnx}", "{data: model.onnx}", "got None"),
+    ],
+)
+def test_what_is_audited_must_be_what_is_served(tmp_path: Path, served: str, own: str, told: str) -> None:
+    whole = f"flavors:\n  python_function: {served}\n  onnx: {own}\n"
+    with pytest.raises(ModelError, match=told):
+        read_mlmodel(written(tmp_path, whole)).refuse_another_served("onnx")
+    honest = "flavors:\n  python_function: {loader_module: mlflow.onnx, data: model.onnx}\n  onnx: {data: model.onnx}\n"
+    read_mlmodel(written(tmp_path, honest)).refuse_another_served("onnx")
+    read_mlmodel(written(tmp_path, "flavors:\n  onnx: {data: model.onnx}\n")).refuse_another_served("onnx")
+
+
+@pytest.mark.parametrize(
     ("text", "told"),
     [
         ("flavors: &a {x: 1}\nb: *a", "a YAML alias"),

@@ -23,6 +23,7 @@ __all__ = ["WeightInputs", "plain_form", "quantised", "scales_by_batch", "weight
 
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16)
 _ANY = -1
+_MOST_NODES = 100_000
 _SLOTS: Mapping[str, tuple[int, ...]] = {
     **dict.fromkeys(("Conv", "ConvTranspose", "DeformConv", "BatchNormalization", "InstanceNormalization"), (1, 2)),
     **dict.fromkeys(("LayerNormalization", "GroupNormalization", "RMSNormalization"), (1, 2)),
@@ -47,11 +48,50 @@ def quantised(model: onnx.ModelProto) -> str | None:
 
     Its weights are whole numbers with a scale: no function that a derivative, or a small step, says anything about.
     """
-    for node in nodes_of(model):
+    reached, names = _reached(model)
+    for node in reached:
         if node.op_type.startswith(_QUANTISED) or "Integer" in node.op_type:
             return f"it computes with {node.op_type}"
-    found = next((t for t in model.graph.initializer if t.data_type in _WHOLE and len(t.dims) >= 2), None)
+    whole = (t for t in model.graph.initializer if t.data_type in _WHOLE and len(t.dims) >= 2 and t.name in names)
+    found = next(whole, None)
     return None if found is None else f"its {found.name[:80]!r} is of whole numbers"
+
+
+def _reached(model: onnx.ModelProto) -> tuple[list[onnx.NodeProto], set[str]]:
+    """Nodes that the outputs depend on, those of functions and inner graphs too, and the names that they read.
+
+    What hangs loose in a graph changes no answer, and must not change what is measured.
+    """
+    made = {name: node for node in model.graph.node for name in node.output}
+    bodies = {function.name: function.node for function in model.functions}
+    wanted, names = [output.name for output in model.graph.output], set()
+    reached: list[onnx.NodeProto] = []
+    seen: set[int] = set()
+    while wanted:
+        name = wanted.pop()
+        names.add(name)
+        node = made.get(name)
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        inner = _inner(node, bodies)
+        reached += inner
+        wanted += [read for one in inner for read in one.input if read and read not in names]
+    return reached, names
+
+
+def _inner(node: onnx.NodeProto, bodies: "Mapping[str, Sequence[onnx.NodeProto]]") -> list[onnx.NodeProto]:
+    """A node, and all of its inner graphs and of the function that it calls."""
+    found, left = [], [node]
+    while left:
+        one = left.pop()
+        found.append(one)
+        for attribute in one.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                left += list(graph.node)
+        if one.op_type in bodies and len(found) < _MOST_NODES:
+            left += list(bodies[one.op_type])
+    return found
 
 
 def scales_by_batch(model: onnx.ModelProto) -> bool:

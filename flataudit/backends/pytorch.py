@@ -115,7 +115,7 @@ def _model_file(described: MLModel) -> Path:
         return data
     found = {file.name: file for file in sorted(data.iterdir()) if file.suffix in _SUFFIXES and file.is_file()}
     usual = [found[name] for name in _USUAL if name in found] or list(found.values())
-    if len(usual) != 1 and not set(_USUAL) & set(found):
+    if len(usual) != 1:  # of two, MLflow might serve the one that was not audited
         expected = f"model.pt2 or model.pth in the artifact, or one file that ends in {', '.join(_SUFFIXES)}"
         got = ", ".join(found) or "neither"
         raise ModelError(expected, got=got, remedy="log the model again with mlflow.pytorch.log_model")

@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 import flataudit
 from flataudit.backends.arguments import Arguments, taken_by
-from flataudit.backends.feeding import feed
+from flataudit.backends.feeding import Feed, Part, feed
 from flataudit.backends.torch_model import TorchModel
 from flataudit.backends.verification import verify
 from flataudit.contracts import AuditData
-from flataudit.errors import ModelError
+from flataudit.curvature.inputs import why_no_input_gradients
+from flataudit.data.examples import checked
+from flataudit.errors import ModelError, NoInputGradientError
 from flataudit.mlmodel import Signature, SignatureField
 from flataudit.specs import InputField
 
@@ -284,3 +286,23 @@ def test_what_a_module_takes_is_read_from_it() -> None:
     assert [one.keys for one in taken_by(program(Dictionary(), ({"numbers": A, "words": B},)))] == [
         ("numbers", "words")
     ]
+
+
+def test_gradients_do_not_pass_through_rounding_and_that_is_said() -> None:
+    """The same weights logged with whole-number inputs would look flat and robust: their gradient is 0 by rounding."""
+    data = checked("v", "validation", np.random.default_rng(0).normal(size=(8, 3)) * 9, np.arange(8) % 2, source="test")
+    net = nn.Linear(3, 2)
+    whole = Arguments.of(Feed((Part(None, None, (), "int64"),)), net)
+    assert whole.rounded == "all" and Arguments.of(Feed((Part(None, None, (), ""),)), net).rounded == ()
+    model = TorchModel(net, "multiclass", arguments=whole)
+    assert "rounded on the way" in str(why_no_input_gradients(model, data))
+    x, _ = model.tensors(data.inputs, None)
+    with pytest.raises(NoInputGradientError):
+        model.raw_outputs(model.parameters, x.requires_grad_())
+
+
+def test_whole_number_inputs_are_cut_to_what_the_type_holds_and_gaps_are_refused() -> None:
+    part = Part("pixels", None, (), "uint8")
+    assert part.of(np.array([[-3.2, 254.6, 300.0]])).tolist() == [[0, 255, 255]]
+    with pytest.raises(ModelError, match="whole numbers of 'pixels', got NaN"):
+        part.of(np.array([[np.nan]]))

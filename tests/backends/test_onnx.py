@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
@@ -350,3 +351,15 @@ def test_a_missing_package_names_the_extra(monkeypatch):
 def test_the_check_tells_versions():
     (check,) = OnnxBackend().check()
     assert check.ok and "onnxruntime" in check.found
+
+
+def test_a_quantised_operator_that_hangs_loose_hides_no_weights():
+    net, data = trained("table")
+    graph = onnx.load_from_string(exported(net, data, dynamo=False))
+    loose = [
+        onnx.numpy_helper.from_array(np.ones((2, 2), np.int8), "loose"),
+        onnx.numpy_helper.from_array(np.float32(1), "scale"),
+    ]
+    graph.graph.initializer.extend(loose)
+    graph.graph.node.append(onnx.helper.make_node("DequantizeLinear", ["loose", "scale"], ["nowhere"]))
+    assert isinstance(onnx_model(graph.SerializeToString(), data, "multiclass").model, OnnxTwin)

@@ -126,7 +126,7 @@ def test_code_asks_for_trust_and_data_does_not(tmp_path: Path, architecture: dic
                 load(path, architecture=architecture)
 
 
-@pytest.mark.parametrize("names", [("a.pth", "b.pth"), ("a.txt",), ()])
+@pytest.mark.parametrize("names", [("a.pth", "b.pth"), ("model.pt2", "model.pth"), ("a.txt",), ()])
 def test_a_folder_with_no_or_several_models_is_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
     data = folder(tmp_path / "m") / "data"
     for name in names:

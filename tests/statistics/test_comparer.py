@@ -130,6 +130,26 @@ def test_a_part_that_does_not_apply_to_one_kind_of_model_is_none_for_all() -> No
     assert alone.evidence["score"].details["weights"] == "clean 1/3, corrupted 1/3, weight_noise 1/3"
 
 
+def test_a_decoy_of_another_kind_does_not_change_the_score_of_the_others() -> None:
+    why = Metric(name="weight_noise_accuracy").missing(Outcome.NOT_APPLICABLE, "a tree has no weights")
+    poor = {k: v * 0.5 for k, v in _parts(1, accuracy=0.3).items() if k != "weight_noise_accuracy"}
+    poor["validation_accuracy"] = (_parts(1, accuracy=0.3))["validation_accuracy"]
+    network, _ = FEW.score([_examined("1", _parts(0)), _examined("2", poor, extra=(why,))], PLAIN)
+    assert network.evidence["score"].details["weights"] == "clean 1/3, corrupted 1/3, weight_noise 1/3"
+
+
+def test_bounds_by_different_attacks_do_not_compare() -> None:
+    def attacked(label: str, method: str) -> Examined:
+        robust = Metric(name="adversarial_accuracy", better="higher")
+        found = robust.measured(0.4, interval=(0.3, 0.5), bound="upper", details={"method": method})
+        return _examined(label, _parts(int(label)), extra=(found,))
+
+    for methods, told in ((("pgd", "square"), "attacked differently: pgd / square"), (("pgd", "pgd"), "")):
+        pair = FEW.compare([attacked("1", methods[0]), attacked("2", methods[1])], PLAIN)
+        reason = next(c for c in pair if c.metric == "adversarial_accuracy").reason or ""
+        assert reason.startswith(told) and ("attacked" in reason) == bool(told)
+
+
 def test_no_part_no_score() -> None:
     found = FEW.score([_examined("1", {"validation_loss": np.arange(9.0)})], PLAIN)[0].evidence["score"]
     assert found.outcome is Outcome.NOT_APPLICABLE and found.advice is not None
