@@ -8,6 +8,7 @@ has by default and `smoothed_curvature`; what the budget has no room for is in t
 import argparse
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -51,6 +52,11 @@ def files(data: Path) -> list[AuditData]:
     ]
 
 
+def _told(what: str, share: float) -> None:
+    """Which probe runs now, for whoever waits."""
+    print(f"{time.strftime('%H:%M:%S')} {what} ({share:.0%})", file=sys.stderr, flush=True)
+
+
 def child(name: str, data: Path, budget: Budget) -> dict[str, object]:
     """One audit: notes, measurements, seconds, and by how much the resident set grew at its highest."""
     sets = photos(data) if name == "efficientnet" else files(data)
@@ -72,7 +78,7 @@ def child(name: str, data: Path, budget: Budget) -> dict[str, object]:
         probes.insert(4, probes.pop())
     read = time.perf_counter() - began
     readings = measure_all(
-        loaded.model, sets, probes, seed=0, budget=budget, announce=lambda what, share: None, started=time.monotonic()
+        loaded.model, sets, probes, seed=0, budget=budget, announce=_told, started=time.monotonic()
     )
     return {
         "notes": loaded.notes,

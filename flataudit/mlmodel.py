@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import Field, JsonValue
 
 from flataudit.errors import ModelError
@@ -112,6 +111,8 @@ def read_mlmodel(folder: Path) -> MLModel:
     Raises:
         ModelError: missing, too large or too deep, with YAML aliases, or without flavours.
     """
+    import yaml  # whoever only shows records reads none
+
     try:
         file = folder / "MLmodel"
         if file.stat().st_size > _BYTES:
@@ -135,6 +136,8 @@ def read_mlmodel(folder: Path) -> MLModel:
 
 def _refuse_bombs(text: str) -> None:
     """An alias can make a small file large, and nesting can exhaust a parser."""
+    import yaml
+
     depth = 0
     for event in yaml.parse(text):
         if isinstance(event, yaml.AliasEvent):
