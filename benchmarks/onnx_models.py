@@ -77,9 +77,7 @@ def child(name: str, data: Path, budget: Budget) -> dict[str, object]:
     if name == "magika":  # what this model is audited by, before what the budget may not reach
         probes.insert(4, probes.pop())
     read = time.perf_counter() - began
-    readings = measure_all(
-        loaded.model, sets, probes, seed=0, budget=budget, announce=_told, started=time.monotonic()
-    )
+    readings = measure_all(loaded.model, sets, probes, seed=0, budget=budget, announce=_told, started=time.monotonic())
     return {
         "notes": loaded.notes,
         "sets": [f"{one.name}: {len(one)} examples" for one in sets],
