@@ -36,10 +36,22 @@ def aligned(data: Sequence[AuditData]) -> list[AuditData]:
     first = next((one for one in data if one.role == "validation"), None)
     if first is None or len(data) == 1:
         return list(data)
+    for one in data:
+        _refuse_another_width(one, first)
     named = [one for one in data if one.fields]
     fields = tuple(_shared(field, first, named) for field in first.fields)
     classes = _class_names(first, data)
     return [_moved(one, first, fields if one.fields else (), classes) for one in data]
+
+
+def _refuse_another_width(one: AuditData, first: AuditData) -> None:
+    """Where only one of two sets names its columns they match by place, and must be as many."""
+    if bool(one.fields) == bool(first.fields) or one.inputs.ndim != 2 or first.inputs.ndim != 2:
+        return
+    ours, theirs = first.inputs.shape[1], one.inputs.shape[1]
+    if ours != theirs:
+        remedy = "name the columns in both, or write the same ones"
+        raise DataError(f"{ours} columns in {one.name!r}, as in {first.name!r}", got=str(theirs), remedy=remedy)
 
 
 def _shared(field: InputField, first: AuditData, data: Sequence[AuditData]) -> InputField:

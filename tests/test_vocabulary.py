@@ -1,5 +1,7 @@
 """All data sets of an audit number columns, categories and classes alike, whatever each of them holds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -96,3 +98,11 @@ def test_unlabelled_sets_and_arrays_without_names_pass() -> None:
     recent = checked("recent", "unlabelled", one.inputs, source="t", fields=one.fields)
     plain = checked("plain", "unlabelled", one.inputs, source="t")
     assert [data.name for data in aligned([one, recent, plain])] == ["val", "recent", "plain"]
+
+
+def test_a_set_without_names_must_have_as_many_columns() -> None:
+    validation = things("val", "validation", ["red", "blue"], [1, 2], ["cube", "ball"])
+    nameless = replace(validation, name="autumn", role="shifted", fields=(), inputs=np.zeros((2, 5)))
+    with pytest.raises(DataError, match="2 columns in 'autumn', as in 'val', got 5"):
+        aligned([validation, nameless])
+    aligned([validation, replace(nameless, inputs=np.zeros((2, 2)))])
