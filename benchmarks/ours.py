@@ -29,7 +29,7 @@ AUDIT = (
     ("adversarial", {"starts": 1, "check": 0, "max_examples": 1_000_000}),
     ("calibration", {}),
 )
-"""The whole audit of the issue, probe by probe; `adversarial` is PGD-10 from the
+"""The whole audit, probe by probe; `adversarial` is PGD-10 from the
 input, on every example."""
 
 

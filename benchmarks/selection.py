@@ -1,6 +1,6 @@
 """Whether the default rule chooses better than validation accuracy alone, where the shift comes after the choice.
 
-``python benchmarks/selection.py --data ../shared/data --cache /tmp/selection`` trains families of candidates, measures
+``python benchmarks/selection.py --data FOLDER --cache /tmp/selection`` trains families of candidates, measures
 them with flataudit, chooses by every selector, and prints the regret on held-out shifts. Candidates, shifts and goals
 were fixed before the first result.
 """
