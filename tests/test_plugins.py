@@ -1,6 +1,6 @@
 """Entry points are the only registry of plugins."""
 
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, PackageNotFoundError
 
 import pytest
 
@@ -42,3 +42,15 @@ def test_parameters_are_checked_when_the_plugin_is_made() -> None:
         plugins.make("probes", "hessian_trace", {"relative_eror": 0.1})
     with pytest.raises(PluginError, match="greater than 0"):
         plugins.make("probes", "hessian_trace", {"relative_error": -1})
+
+
+def test_an_extra_that_is_not_installed_is_no_fault_of_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    from flataudit import commands
+    from flataudit.backends.xgboost import XgboostBackend
+
+    def check(self: XgboostBackend) -> None:
+        raise PackageNotFoundError("xgboost")
+
+    monkeypatch.setattr(XgboostBackend, "check", check)
+    found = [one for one in commands.checks(f"sqlite:///{tmp_path}/absent/mlflow.db", None) if "xgboost" in one.name]
+    assert [(one.ok, one.remedy) for one in found] == [(True, "pip install 'flataudit[xgboost]'")]
