@@ -11,6 +11,8 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 demo: $(VENV)/.demo
 	$(BIN)/flataudit demo
 
+# One arithmetic thread a test process: two processes of two threads each wait for one another on two cores.
+test: export OMP_NUM_THREADS := 1
 test: $(VENV)/.dev browser
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
