@@ -26,7 +26,6 @@ _TOLERANCE = 1e-3
 _EPSILON = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
 """Of the dtypes whose rounding may exceed the tolerance."""
 _CALLS = 24
-"""Of one example, between two answers to the same inputs."""
 _STATELESS = "log a model whose answers depend on its inputs alone"
 _TRAINING = "it was exported in training mode: call model.eval() before exporting or logging it"
 
@@ -44,7 +43,7 @@ class Answers(Predictor, Protocol):
         ...
 
 
-def verify(model: Answers, sample: AuditData) -> None:
+def verify(model: Answers, sample: AuditData, *, calls: int = _CALLS) -> None:
     """Refuse a model whose answers are not finite, not as declared, or depend on more than the inputs.
 
     What they must not depend on: chance, the other examples of a batch, their order, and the calls before.
@@ -52,6 +51,8 @@ def verify(model: Answers, sample: AuditData) -> None:
     Args:
         model: in evaluation mode.
         sample: a few examples; all but chance is tried from two on.
+        calls: of one example, between two answers to the same inputs; a stranger's model is given more of them than
+            one that the caller made.
 
     Raises:
         ModelError: with what was wrong and the remedy.
@@ -76,7 +77,7 @@ def verify(model: Answers, sample: AuditData) -> None:
         got = f"answers that move by {apart:.3g} with the batch (batch normalisation in training mode)"
         raise ModelError("answers that do not depend on the other examples", got=got, remedy=_TRAINING)
     _check_order(model, inputs, first)
-    _check_calls(model, inputs, first)
+    _check_calls(model, inputs, first, calls)
 
 
 def _check_order(model: Answers, inputs: "NDArray[np.generic]", first: "NDArray[np.float64]") -> None:
@@ -92,14 +93,14 @@ def _check_order(model: Answers, inputs: "NDArray[np.generic]", first: "NDArray[
         raise ModelError("answers that do not depend on the order of examples", got=got, remedy=_STATELESS)
 
 
-def _check_calls(model: Answers, inputs: "NDArray[np.generic]", first: "NDArray[np.float64]") -> None:
+def _check_calls(model: Answers, inputs: "NDArray[np.generic]", first: "NDArray[np.float64]", calls: int) -> None:
     """Some calls later: the answers that it gave before."""
-    for place in range(_CALLS):
+    for place in range(calls):
         at = place % len(inputs)
         _answers(model, inputs[at : at + 1])
     apart = _apart(model, first, _answers(model, inputs))
     if apart > 0:
-        got = f"answers that moved by {apart:.3g} after {_CALLS} other calls (it keeps a state)"
+        got = f"answers that moved by {apart:.3g} after {calls} other calls (it keeps a state)"
         raise ModelError("answers that do not depend on the calls before", got=got, remedy=_STATELESS)
 
 
