@@ -13,7 +13,6 @@ al. 1999, shows a saddle for what it is; the ascent then goes on from there.
 """
 
 import math
-import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from flataudit.curvature.deadline import OutOfTime
 from flataudit.curvature.randomness import generator, normals
 from flataudit.curvature.surface import Surface
 from flataudit.errors import ModelError
@@ -95,8 +95,17 @@ def worst_rises(
     Raises:
         ModelError: the loss is not finite at the parameters themselves.
     """
-    climber = _Climber(surface, scale, max_steps, relative_error, budget)
-    starts = _starts(climber.slope, scale, seed)
+    with surface.within(budget.seconds):
+        try:
+            climber = _Climber(surface, scale, max_steps, relative_error, budget.passes)
+        except OutOfTime:
+            return []
+        found = _climbed(climber, _starts(climber.slope, scale, seed), radii)
+    return [_at_least(one, found) for one in found]
+
+
+def _climbed(climber: "_Climber", starts: list[Tensor], radii: Sequence[float]) -> list[WorstRise]:
+    """The rises as each radius found them."""
     found: list[WorstRise] = []
     best: Tensor | None = None
     for radius in radii:
@@ -111,7 +120,7 @@ def worst_rises(
         best = place.u
         converged = converged and place.rise >= 0
         found.append(WorstRise(radius, max(0.0, place.rise), climber.gradients - before, converged))
-    return [_at_least(one, found) for one in found]
+    return found
 
 
 def _starts(slope: Tensor, scale: Tensor, seed: int) -> list[Tensor]:
@@ -130,13 +139,12 @@ def _at_least(one: WorstRise, found: Sequence[WorstRise]) -> WorstRise:
 class _Climber:
     """The ascents of one scale; they share what they have seen."""
 
-    def __init__(self, surface: Surface, scale: Tensor, max_steps: int, relative_error: float, budget: Budget) -> None:
+    def __init__(self, surface: Surface, scale: Tensor, max_steps: int, relative_error: float, passes: float) -> None:
         self.surface, self.scale = surface, scale
         self.max_steps, self.relative_error = max_steps, relative_error
         self.loss, slope = surface.slope_here()
         self.slope = scale * slope
-        self.gradients, self._most = 0, budget.passes
-        self._deadline = time.monotonic() + budget.seconds
+        self.gradients, self._most = 0, passes
         pair = 2 * scale.numel() * scale.element_size()
         self._seen: deque[Place] = deque(maxlen=min(PLACES, PLACES_BYTES // pair))
 
@@ -157,10 +165,14 @@ class _Climber:
 
     def _look(self, u: Tensor) -> Place | None:
         """One gradient; None where the budget is spent."""
-        if self.gradients + 1 > self._most or time.monotonic() > self._deadline:
+        if self.gradients + 1 > self._most:
             return None
-        self.gradients += 1
-        loss, slope = self.surface.gradient(self.surface.origin + self.scale * u)
+        try:
+            loss, slope = self.surface.gradient(self.surface.origin + self.scale * u)
+        except OutOfTime:
+            return None
+        finally:
+            self.gradients += 1
         return Place(u, self.scale * slope, loss - self.loss)
 
     def _climb(self, u: Tensor, rho: float, *, best: Place | None = None) -> tuple[Place | None, bool]:

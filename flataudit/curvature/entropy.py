@@ -22,7 +22,6 @@ spectrum has few large eigenvalues.
 """
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -31,6 +30,7 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
+from flataudit.curvature.deadline import OutOfTime
 from flataudit.curvature.randomness import generator, normals
 from flataudit.curvature.surface import Surface
 
@@ -191,29 +191,32 @@ def local_entropy(
     Raises:
         ModelError: the loss is not finite somewhere in the neighbourhood.
     """
-    began = time.monotonic()
-    loss = surface.loss_here()
-
-    def energy(centred: Tensor) -> float:
-        return start.energy(lambda step: surface.loss(surface.origin + step) - loss, centred)
-
-    firsts = []
-    for source in _sources(seed, chains):
-        firsts.append(energy(start.draw(source)))
-        if time.monotonic() - began > seconds:
-            return None
-    spread = _spread(firsts)
-    weights = []
-    for first, source in zip(firsts, _sources(seed, chains), strict=True):
-        weights.append(_annealed(start, energy, first, source, rungs=rungs, spread=spread))
-        if time.monotonic() - began > seconds:
-            return None
+    try:
+        with surface.within(seconds):
+            loss = surface.loss_here()
+            weights = _weights(surface, seed, start, loss, chains=chains, rungs=rungs)
+    except OutOfTime:
+        return None
     left, error, share = log_mean_exponential(weights)
     estimate = start.entropy + left
     size = max(abs(estimate), start.neighbourhood.inverse_temperature * abs(loss))
     error = max(error, ROUNDING * torch.finfo(surface.origin.dtype).eps * size)
     half = float(stdtrit(max(1.0, share * chains - 1), 0.975)) * error
     return LocalEntropy(estimate, error, (estimate - half, estimate + half), share, start.entropy)
+
+
+def _weights(surface: Surface, seed: int, start: Reference, loss: float, *, chains: int, rungs: int) -> list[float]:
+    """Logarithms of the chains' weights."""
+
+    def energy(centred: Tensor) -> float:
+        return start.energy(lambda step: surface.loss(surface.origin + step) - loss, centred)
+
+    firsts = [energy(start.draw(source)) for source in _sources(seed, chains)]
+    spread = _spread(firsts)
+    return [
+        _annealed(start, energy, first, source, rungs=rungs, spread=spread)
+        for first, source in zip(firsts, _sources(seed, chains), strict=True)
+    ]
 
 
 def log_mean_exponential(logarithms: list[float]) -> tuple[float, float, float]:

@@ -14,13 +14,13 @@ that must not depend on the run: after 8 steps on a network it allows 30 % where
 """
 
 import math
-import time
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from scipy.special import betaincinv
 
+from flataudit.curvature.deadline import Deadline, OutOfTime
 from flataudit.curvature.lanczos import SharedRun, Tridiagonal
 
 __all__ = ["End", "Extreme", "Extremes", "Proof", "extreme_eigenvalues", "extremes", "reach"]
@@ -129,18 +129,26 @@ def extreme_eigenvalues(
         ends: the run stops when these have converged.
         proof: ``residual`` asks for less: that the Ritz value is expected to be as near, by its residual and the gap
             to the next (Kato 1949; Temple 1928), as other libraries do. The reach stays what it is.
-        seconds: no new step after these.
+        seconds: no new step after these; one that is cut short does not count.
+
+    Raises:
+        OutOfTime: the first step was.
     """
-    began, steps, dimension = time.monotonic(), 0, run.run.dimension
+    deadline, steps, dimension = Deadline().sooner(seconds), 1, run.run.dimension
+    found = run.to(1)
     while True:
-        steps += 1
-        found = run.to(steps)
         above, below = _tolerances(found, relative_error, smallest_error)
         met = ("largest" not in ends or _settled(found, dimension, above, proof)) and (
             "smallest" not in ends or _settled(_mirrored(found), dimension, below, proof)
         )
-        if met or found.exhausted or steps >= max_steps or time.monotonic() - began > seconds:
-            return extremes(found, dimension, relative_error=relative_error, smallest_error=smallest_error, proof=proof)
+        if met or found.exhausted or steps >= max_steps or deadline.over:
+            break
+        try:
+            found = run.to(steps + 1)
+        except OutOfTime:
+            break
+        steps += 1
+    return extremes(found, dimension, relative_error=relative_error, smallest_error=smallest_error, proof=proof)
 
 
 def _tolerances(found: Tridiagonal, relative_error: float, smallest_error: float) -> tuple[float, float]:

@@ -1,26 +1,37 @@
 """Tr(G) of the generalised Gauss–Newton matrix G = (1/n) Σ Jᵀ(∂²ℓ/∂f²)J (Schraudolph 2002), parameter by parameter.
 
 With ∂²ℓ/∂f² = S Sᵀ it is (1/n) Σ_examples Σ_c ‖Jᵀ s_c‖²: one forward pass and a cheap backward pass a column, exact.
-A loss of many outputs has many columns; then random mixtures S ε of them are taken, with signs ε of each example's
-own: unbiased, and the errors of the examples average out. Where the layers' gradient norms have no closed form, a
+A loss of many outputs has many columns; then a few that carry most are taken so, and random mixtures S ε of the others,
+with signs ε of each example's own (`flataudit.curvature.turning`): unbiased, and the errors of the examples average
+out. Where the layers' gradient norms have no closed form, a
 stratum is mixed into one gradient, whose squared norm is as unbiased and less precise.
 """
 
 import math
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from flataudit.curvature.deadline import OutOfTime, now
 from flataudit.curvature.ghost import norms_of
-from flataudit.curvature.hutchinson import TraceEstimate, certain, stratified, vectors_for
+from flataudit.curvature.hutchinson import (
+    TraceEstimate,
+    affordable_in,
+    certain,
+    combined,
+    stratified,
+    vectors_for,
+)
 from flataudit.curvature.objective import Stratum
 from flataudit.curvature.randomness import generator, signs
 from flataudit.curvature.structure import Pass, Structure, structure
 from flataudit.curvature.surface import Surface
+from flataudit.curvature.turning import TURNED, turning
 from flataudit.specs import Budget
 
 __all__ = ["GaussNewton", "gauss_newton"]
@@ -29,6 +40,8 @@ MOST_COLUMNS = 50
 """Columns up to which the exact trace is cheaper than a few random mixtures are worth."""
 FEWEST_PROBES = 4
 PILOT_PROBES = 2
+KNOWN_COLUMNS = 8
+"""Of each example, turned to where they carry most: each is a backward pass that no mixture needs to find by chance."""
 _FLOATS = 2**24
 """Numbers that the unfolded inputs of a pass may take, beside the graph."""
 
@@ -53,6 +66,8 @@ def gauss_newton(
 ) -> GaussNewton | None:
     """Tr(G) at the model's own parameters; None where the budget has no room for it.
 
+    Where time ends, random mixtures are those of the pilot; what would be exact is then not known at all.
+
     Args:
         surface: the loss.
         seed: of the mixtures, where the trace is not exact.
@@ -60,6 +75,14 @@ def gauss_newton(
         budget: passes and seconds that it may take.
         weighted: whether Σ θᵢ² Gᵢᵢ is wanted too, which costs a little more.
     """
+    try:
+        with surface.within(budget.seconds):
+            return _found(surface, seed, relative_error, budget, weighted)
+    except OutOfTime:
+        return None
+
+
+def _found(surface: Surface, seed: int, relative_error: float, budget: Budget, weighted: bool) -> GaussNewton | None:
     found = structure(surface)
     seen = Pass(surface, next(surface.batches(0, 1)))
     columns = surface.model.loss_function.columns(seen.outputs)
@@ -68,7 +91,10 @@ def gauss_newton(
         return surface.remember(("gauss newton", "gradients", seed, relative_error), make)
     if columns <= MOST_COLUMNS and seen.outputs.dim() <= 2 and (1 + columns) / 2 <= budget.passes:
         return surface.remember(("gauss newton", weighted), lambda: _exact(surface, found, weighted))
-    make = partial(_mixtures, surface, found, seed, relative_error, budget, weighted)
+    # Many examples average the chance out by themselves; turning would cost more than it saves.
+    few = len(surface.data) * relative_error**2 * 4 * KNOWN_COLUMNS < 1
+    known = min(KNOWN_COLUMNS, seen.outputs.numel()) if few and seen.outputs.dim() == 2 else 0
+    make = partial(_mixtures, surface, found, seed, relative_error, budget, weighted, known)
     return surface.remember(("gauss newton", "mixtures", weighted, seed, relative_error), make)
 
 
@@ -90,9 +116,10 @@ class _LayerNorms:
         return {name: part.double().T.cpu() for layer in self._layers for name, part in layer.take().items()}
 
 
-def _passes(surface: Surface, found: Structure) -> Iterator[Pass]:
-    """The whole data set, in batches whose unfolded inputs fit."""
-    size = max(1, min(surface.batch_size // 2, _FLOATS // max(1, found.floats)))
+def _passes(surface: Surface, found: Structure, *, beside: int = 0) -> Iterator[Pass]:
+    """The whole data set, in batches whose unfolded inputs fit, with so many vectors of the outputs beside them."""
+    outputs = Pass(surface, next(surface.batches(0, 1))).outputs.numel() if beside else 0
+    size = max(1, min(surface.batch_size // 2, _FLOATS // max(1, found.floats + beside * outputs)))
     for start in range(0, len(surface.data), size):
         for batch in surface.batches(start, min(start + size, len(surface.data))):
             yield Pass(surface, batch)
@@ -113,36 +140,60 @@ def _exact(surface: Surface, found: Structure, weighted: bool) -> GaussNewton:
 
 
 def _mixtures(
-    surface: Surface, found: Structure, seed: int, relative_error: float, budget: Budget, weighted: bool
+    surface: Surface, found: Structure, seed: int, relative_error: float, budget: Budget, weighted: bool, known: int
 ) -> GaussNewton | None:
-    """Random mixtures of the columns; a pilot says how many, and is thrown away."""
-    affordable = int(min(2 * budget.passes, 1e6)) - 1
-    if affordable < 2:
+    """Some columns one by one and random mixtures of the rest; a pilot says how many, and is thrown away."""
+    affordable = int(min(2 * budget.passes, 1e6)) - 2
+    if affordable < known + PILOT_PROBES:
+        known = 0
+    if affordable < PILOT_PROBES:
         return None
-    began = time.monotonic()
-    pilot = _mixed(surface, found, seed, "pilot", PILOT_PROBES, weighted)
-    in_time = PILOT_PROBES * (budget.seconds / max(time.monotonic() - began, 1e-6) - 1)
-    allowed = max(2, int(min(affordable - PILOT_PROBES - 1, in_time)))
-    wanted = vectors_for(pilot[0], relative_error, 0.0, otherwise=FEWEST_PROBES)
-    count = min(max(FEWEST_PROBES, math.ceil(min(wanted, 1e6))), allowed)
-    whole = _mixed(surface, found, seed, "mixture", count, weighted)
-    whole = [replace(one, stopped="precision" if wanted <= count else "budget") for one in whole]
-    method = f"{count} random mixtures of the loss's factor an example, by ghost norms"
-    return GaussNewton(whole[0], whole[-1] if weighted else None, False, method, count)
+    # Plain and weighted together: whoever asks for the other finds it ready.
+    both = surface.remember(("gauss newton", "leading", known), lambda: _leading(surface, found, known))
+    leading = both[: 1 + weighted]
+    began = now()
+    pilot = _mixed(surface, found, seed, "pilot", PILOT_PROBES, weighted, known)
+    in_time = affordable_in(surface.deadline, (now() - began) / PILOT_PROBES)
+    allowed = min(affordable - known - PILOT_PROBES - 1, in_time)
+    wanted = vectors_for(pilot[-1], relative_error, leading[-1].estimate, otherwise=FEWEST_PROBES)
+    count, rest = PILOT_PROBES, pilot
+    if allowed >= 2:
+        planned = min(max(FEWEST_PROBES, math.ceil(min(wanted, 1e6))), allowed)
+        with suppress(OutOfTime):
+            count, rest = planned, _mixed(surface, found, seed, "mixture", planned, weighted, known)
+    stopped: Literal["precision", "budget"] = "precision" if wanted <= count and rest is not pilot else "budget"
+    whole = [replace(combined(one, two), stopped=stopped) for one, two in zip(leading, rest, strict=True)]
+    method = f"{known} columns of the loss's factor an example, {count} random mixtures of the others, by ghost norms"
+    return GaussNewton(whole[0], whole[-1] if weighted else None, False, method, known + count)
+
+
+def _leading(surface: Surface, found: Structure, known: int) -> list[TraceEstimate]:
+    """What the first ``known`` axes of each example's `turning` add, plain and weighted; exact."""
+    shares: list[dict[str, float]] = [{}, {}]
+    for seen in _passes(surface, found, beside=TURNED) if known else ():
+        norms, axes, loss = _LayerNorms(seen, found, weighted=True), turning(seen), surface.model.loss_function
+        cotangents = (loss.mixed(seen.outputs, seen.batch.targets, axes.axis(index)) for index in range(known))
+        for name, part in norms(cotangents).items():
+            for share, one in zip(shares, part.sum(dim=1).tolist(), strict=True):
+                share[name] = share.get(name, 0.0) + one / surface.total
+    return [certain(_complete(surface, share)) for share in shares]
 
 
 def _mixed(
-    surface: Surface, found: Structure, seed: int, purpose: str, count: int, weighted: bool
+    surface: Surface, found: Structure, seed: int, purpose: str, count: int, weighted: bool, known: int = 0
 ) -> list[TraceEstimate]:
+    """Means over random mixtures, without the first ``known`` axes of each example's `turning`."""
     # A generator a probe, each used in the order of the examples: batches of another size draw the same signs.
     sources = [generator(seed, f"{purpose} {probe}") for probe in range(count)]
     rows: list[Tensor] = []
     shares: list[dict[str, float]] = [{} for _ in range(1 + weighted)]
-    for seen in _passes(surface, found):
+    for seen in _passes(surface, found, beside=TURNED if known else 0):
         norms = _LayerNorms(seen, found, weighted)
+        axes = turning(seen) if known else None
         drawn = torch.zeros(1 + weighted, seen.size, count, dtype=torch.float64)
         for probe, source in enumerate(sources):
             noise = signs(1, seen.outputs.detach().reshape(-1), source).view_as(seen.outputs)
+            noise = noise if axes is None else axes.rest(noise, known)
             cotangent = surface.model.loss_function.mixed(seen.outputs, seen.batch.targets, noise)
             for name, part in norms([cotangent]).items():
                 drawn[:, :, probe] += part
@@ -160,14 +211,17 @@ def _mixed_gradients(surface: Surface, seed: int, relative_error: float, budget:
     affordable = int(min(budget.passes, 1e6))
     if affordable < PILOT_PROBES:
         return None
-    began = time.monotonic()
-    pilot = _gradient_norms(surface, seed, "pilot", min(FEWEST_PROBES, affordable))
-    in_time = FEWEST_PROBES * (budget.seconds / max(time.monotonic() - began, 1e-6) - 1)
-    allowed = max(2, int(min(affordable - FEWEST_PROBES, in_time)))
-    wanted = vectors_for(pilot[0], relative_error, 0.0, otherwise=FEWEST_PROBES)
-    count = min(max(FEWEST_PROBES, math.ceil(min(wanted, 1e6))), allowed)
-    plain, weighted = _gradient_norms(surface, seed, "mixture", count)
-    plain = replace(plain, stopped="precision" if wanted <= count else "budget")
+    began, fewest = now(), min(FEWEST_PROBES, affordable)
+    count, both = fewest, _gradient_norms(surface, seed, "pilot", fewest)
+    in_time = affordable_in(surface.deadline, (now() - began) / fewest)
+    allowed = min(affordable - fewest, in_time)
+    wanted, pilot = vectors_for(both[0], relative_error, 0.0, otherwise=FEWEST_PROBES), both
+    if allowed >= 2:
+        planned = min(max(FEWEST_PROBES, math.ceil(min(wanted, 1e6))), allowed)
+        with suppress(OutOfTime):
+            count, both = planned, _gradient_norms(surface, seed, "mixture", planned)
+    plain, weighted = both
+    plain = replace(plain, stopped="precision" if wanted <= count and both is not pilot else "budget")
     method = f"{count} random mixtures of the loss's factor a stratum, by gradients"
     return GaussNewton(plain, weighted, False, method, count)
 
@@ -200,7 +254,7 @@ def _squares(surface: Surface, stratum: Stratum, sources: Sequence[torch.Generat
     for batch in stratum.batches():
         leaf = surface.origin.detach().requires_grad_()
         outputs = batch.outputs(leaf)
-        for probe, source in enumerate(sources):
+        for probe, source in enumerate(surface.deadline.each(sources)):
             noise = signs(1, outputs.detach().reshape(-1), source).view_as(outputs)
             cotangent = loss.mixed(outputs, batch.targets, noise)
             sums[probe] += torch.autograd.grad(outputs, leaf, cotangent, retain_graph=probe < len(sources) - 1)[0]

@@ -16,7 +16,7 @@ __all__ = ["Hessian"]
 
 _GRAPHS = 6
 """Graphs of a loss that must fit for each example: those that are kept take two and a half, a product as many."""
-_MOST_BYTES = 2**30
+_MOST_BYTES = 2 * 2**30
 """Memory that kept graphs may take: a large network must not cost many times the memory of a training step."""
 
 
@@ -34,7 +34,9 @@ class Hessian:
         Raises:
             ModelError: it is not finite.
         """
-        return self._built() if self._gradients is None and self._fits() else self.surface.slope_here()[1]
+        if self._gradients is None and not self.surface.knows("gradient") and self._fits():
+            return self._built()
+        return self.surface.slope_here()[1]
 
     def __call__(self, directions: Tensor) -> Tensor:
         """H v for each row v of ``directions`` ``(k, parameters)``, in the same shape; counts k products.
@@ -48,10 +50,12 @@ class Hessian:
             self._built()
         assert self._gradients is not None
         total = torch.zeros_like(directions)
-        for weight, size, gradient in self._gradients:
+        for weight, size, gradient in self.surface.deadline.each(self._gradients):
             self.surface.model.meter.matvecs += size * len(directions)
             if gradient.requires_grad:
-                total += weight * torch.stack([self._through(gradient, direction) for direction in directions])
+                total += weight * torch.stack(
+                    [self._through(gradient, one) for one in self.surface.deadline.each(directions)]
+                )
         finite(float(total.norm()), "Hessian-vector product")
         return total
 

@@ -6,7 +6,6 @@ falls by up to B against one vector for the whole data set. The price is none.
 """
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -14,6 +13,7 @@ from typing import Literal
 import torch
 from scipy.special import stdtrit
 
+from flataudit.curvature.deadline import Deadline, OutOfTime, now
 from flataudit.curvature.objective import Objective
 from flataudit.curvature.randomness import generator, signs
 from flataudit.specs import Budget
@@ -21,6 +21,7 @@ from flataudit.specs import Budget
 __all__ = [
     "Quadratic",
     "TraceEstimate",
+    "affordable_in",
     "certain",
     "combined",
     "estimate_trace",
@@ -67,24 +68,35 @@ def estimate_trace(
 ) -> TraceEstimate | None:
     """Tr(H) at the objective's own parameters; None where the budget has no room for two vectors a stratum.
 
+    Where time ends, the vectors that all strata have had by then are what is returned, or the pilot's alone.
+
     A pilot of four vectors a stratum says how many are needed for a standard error of ``relative_error`` × |estimate|,
     and is then thrown away. An estimate that ends when its own error looks small, or that reuses the vectors which
     chose its length, has intervals that cover the truth too seldom (91 % instead of 95 % on a tanh network). What
     was reached is in the result; a product counts two passes.
     """
     form = quadratic or Quadratic()
-    source, began = generator(seed, "hutchinson"), time.monotonic()
-    affordable = int(budget.passes / 2)
-    if affordable < FEWEST_VECTORS + PILOT_VECTORS:
-        return _estimate(objective, affordable, source, confidence, form) if affordable >= 2 else None
-    pilot = _estimate(objective, PILOT_VECTORS, source, confidence, form)
-    seconds = max(time.monotonic() - began, 1e-6)
-    in_time = int(PILOT_VECTORS * (budget.seconds / seconds - 1))
-    allowed = max(2, min(affordable - PILOT_VECTORS, in_time))
-    wanted = vectors_for(pilot, relative_error, form.offset, otherwise=FEWEST_VECTORS)
-    count = min(max(FEWEST_VECTORS, math.ceil(min(wanted, allowed))), allowed)
-    found = _estimate(objective, count, source, confidence, form)
-    return replace(found, stopped="precision" if wanted <= count else "budget")
+    source, affordable = generator(seed, "hutchinson"), int(budget.passes / 2)
+    with objective.within(budget.seconds) as deadline:
+        if affordable < FEWEST_VECTORS + PILOT_VECTORS:
+            return _estimate(objective, affordable, source, confidence, form) if affordable >= 2 else None
+        began = now()
+        pilot = _estimate(objective, PILOT_VECTORS, source, confidence, form)
+        if pilot is None:
+            return None
+        wanted = vectors_for(pilot, relative_error, form.offset, otherwise=FEWEST_VECTORS)
+        allowed = min(affordable - PILOT_VECTORS, affordable_in(deadline, (now() - began) / PILOT_VECTORS))
+        if allowed < 2:
+            return pilot
+        count = min(max(FEWEST_VECTORS, math.ceil(min(wanted, allowed))), allowed)
+        found = _estimate(objective, count, source, confidence, form)
+    # The pilot's length was fixed beforehand: where the time had no room for more, it is as honest as what it planned.
+    return pilot if found is None else replace(found, stopped="precision" if wanted <= found.vectors else "budget")
+
+
+def affordable_in(deadline: Deadline, seconds_each: float) -> int:
+    """How many more of something that took so long fit into what is left, with a fifth to spare."""
+    return int(min(0.8 * max(deadline.left, 0.0) / max(seconds_each, 1e-9), 1e9))
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,21 +121,29 @@ def vectors_for(pilot: TraceEstimate, relative_error: float, offset: float, *, o
 
 def _estimate(
     objective: Objective, count: int, source: torch.Generator, confidence: float, form: Quadratic
-) -> TraceEstimate:
-    """``count`` fresh vectors for every stratum, a few to a graph."""
-    values, blocks = [], torch.zeros(len(objective.names), dtype=torch.float64)
+) -> TraceEstimate | None:
+    """``count`` fresh vectors for every stratum, a few to a graph; fewer where time ends, None where two are too many.
+
+    Some vectors for all strata, then the next ones: what is done when time ends is an estimate.
+    """
     draw = form.draw or (lambda size, source: signs(size, objective.origin, source))
     scale = 1.0 if form.scale is None else form.scale
     together = max(1, min(VECTORS_PER_GRAPH, _FLOATS // objective.origin.numel()))
-    for stratum in objective.strata():
-        chunks = [min(together, count - done) for done in range(0, count, together)]
-        drawn = (draw(size, source) * scale for size in chunks)
-        forms = torch.cat([stratum.forms(objective.origin, some, residual=form.residual) for some in drawn])
-        values.append(forms.sum(dim=1).tolist())
-        blocks += forms.mean(dim=0)
+    strata, rounds = objective.strata(), []
+    try:
+        for done in range(0, count, together):
+            size = min(together, count - done)
+            drawn = ((stratum, draw(size, source) * scale) for stratum in strata)
+            # ``(strata, vectors, parameters by name)``
+            rounds.append(torch.stack([s.forms(objective.origin, v, residual=form.residual) for s, v in drawn]))
+    except OutOfTime:
+        if sum(forms.shape[1] for forms in rounds) < 2:
+            return None
+    forms = torch.cat(rounds, dim=1)
     rounding = torch.finfo(objective.origin.dtype).eps
-    found = stratified([1.0] * len(values), values, confidence=confidence, rounding=rounding)
-    return replace(found, by_parameter=dict(zip(objective.names, blocks.tolist(), strict=True)))
+    found = stratified([1.0] * len(forms), forms.sum(dim=2).tolist(), confidence=confidence, rounding=rounding)
+    shares = forms.mean(dim=1).sum(dim=0).tolist()
+    return replace(found, by_parameter=dict(zip(objective.names, shares, strict=True)))
 
 
 def stratified(

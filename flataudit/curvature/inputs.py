@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from flataudit.contracts import AuditData, Differentiable
+from flataudit.curvature.deadline import Deadline
 from flataudit.curvature.randomness import generator, signs
 from flataudit.errors import ModelError
 
@@ -73,7 +74,9 @@ def _rounds(model: Differentiable, data: AuditData) -> bool:
     return any(data.movable[int(place)] for place in rounded)
 
 
-def loss_gradient_norms(model: Differentiable, data: AuditData) -> "NDArray[np.float64]":
+def loss_gradient_norms(
+    model: Differentiable, data: AuditData, *, deadline: Deadline | None = None
+) -> "NDArray[np.float64]":
     """‖∇ₓ ℓᵢ‖₂ of each example, ``(n,)``; one forward and one backward pass.
 
     ℓᵢ = n Σ_t w ℓ / Σ w, the sum over the example's terms (its tokens, or itself alone) by their weight in the loss,
@@ -82,9 +85,10 @@ def loss_gradient_norms(model: Differentiable, data: AuditData) -> "NDArray[np.f
 
     Raises:
         ModelError: no example counts in the loss, or a gradient is not finite.
+        OutOfTime: the deadline came before all examples.
     """
     found, total, movable = [], 0.0, _movable(data)
-    for x, y in _leaves(model, data):
+    for x, y in (deadline or Deadline()).each(_leaves(model, data)):
         assert y is not None
         terms = model.loss_function.terms(model.raw_outputs(model.parameters, x), y)
         found.append(_gradient(model, terms.sum(), x).flatten(1)[:, movable].norm(dim=1).double().cpu().numpy())
@@ -102,7 +106,13 @@ def passes_of_jacobian(model: Differentiable, data: AuditData, *, exact_columns:
 
 
 def jacobian_norms(
-    model: Differentiable, data: AuditData, seed: int, *, exact_columns: int, probes: int
+    model: Differentiable,
+    data: AuditData,
+    seed: int,
+    *,
+    exact_columns: int,
+    probes: int,
+    deadline: Deadline | None = None,
 ) -> JacobianNorms:
     """‖∂f/∂x‖²_F of the raw outputs f of each example, ``(n,)``, in those of its inputs that are numbers.
 
@@ -111,15 +121,17 @@ def jacobian_norms(
 
     Raises:
         ModelError: a derivative is not finite.
+        OutOfTime: the deadline came before all examples.
     """
     found, power, columns, movable = [], 0.0, 0, _movable(data)
-    for start, (x, _) in zip(range(0, len(data), model.batch_size), _leaves(model, data), strict=True):
+    end = deadline or Deadline()
+    for start, (x, _) in end.each(zip(range(0, len(data), model.batch_size), _leaves(model, data), strict=True)):
         outputs = model.raw_outputs(model.parameters, x).reshape(len(x), -1)
         columns = outputs.shape[1]
         exact = columns <= exact_columns
         directions = _units(outputs) if exact else _random_signs(outputs, probes, seed, start)
         squares = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-        for direction in directions:
+        for direction in end.each(directions):
             slopes = _gradient(model, (outputs * direction).sum(), x).flatten(1)[:, movable]
             squares += slopes.double().square().sum(dim=1)
         found.append((squares if exact else squares / probes).cpu().numpy())

@@ -168,9 +168,15 @@ class SharedRun:
     """A run as one probe reads it: from its first step on; steps that were found ready are booked as reused."""
 
     def __init__(
-        self, run: LanczosRun, products: Products, *, meter: Meter | None = None, step_price: float = 0.0
+        self,
+        run: LanczosRun,
+        products: Products,
+        *,
+        meter: Meter | None = None,
+        step_price: float = 0.0,
+        slope: Callable[[], object] = lambda: None,
     ) -> None:
-        self.run, self.products = run, products
+        self.run, self.products, self.slope = run, products, slope
         self._meter, self._price = meter, step_price
         self.steps = 0
         """That this probe has seen."""
@@ -195,7 +201,7 @@ class SharedRun:
             return _toward(products.slope(), drawn / drawn.norm()) if along_gradient else LanczosRun(drawn[None])
 
         run = surface.remember(("lanczos", seed, along_gradient), begin)
-        return cls(run, products, meter=surface.model.meter, step_price=2.0 * len(surface.data))
+        return cls(run, products, meter=surface.model.meter, step_price=2.0 * len(surface.data), slope=products.slope)
 
     def to(self, steps: int) -> Tridiagonal:
         """T of the first steps, computed or found."""

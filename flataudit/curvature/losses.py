@@ -55,7 +55,18 @@ class Loss(ABC):
 
     @abstractmethod
     def mixed(self, outputs: Tensor, targets: Tensor, signs: Tensor) -> Tensor:
-        """S ε for random signs ε in the shape of the outputs: E‖Jᵀ S ε‖² = Tr(GGN). Not differentiable."""
+        """S ε of a square S with S Sᵀ as in `factors`, linear in ε ``(…, *outputs.shape)``. Not differentiable.
+
+        For random signs ε, E‖Jᵀ S ε‖² = Tr(GGN).
+        """
+
+    @abstractmethod
+    def sizes(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Squared lengths of the columns of the S of `mixed`, in the shape of the outputs. Not differentiable."""
+
+    @abstractmethod
+    def traces(self, outputs: Tensor, targets: Tensor, gram: Tensor) -> Tensor:
+        """Tr(Sᵀ Γ S) of each example, ``(n,)``, for outputs ``(n, k)`` and a symmetric Γ ``(k, k)`` of their dtype."""
 
     def mean(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Σ w ℓ / Σ w over these examples, a scalar."""
@@ -135,6 +146,18 @@ class CrossEntropy(Loss):
         found = root - p * root.sum(dim=-1, keepdim=True)
         return found * self._mass(targets, p.shape[-1]).sqrt().to(p.dtype)[..., None]
 
+    def sizes(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """P (1 − 2p + ‖p‖²) times the term's mass."""
+        p = outputs.detach().softmax(dim=-1)
+        squares = p.square().sum(dim=-1, keepdim=True)
+        return p * (1 - 2 * p + squares) * self._mass(targets, p.shape[-1]).to(p.dtype)[..., None]
+
+    def traces(self, outputs: Tensor, targets: Tensor, gram: Tensor) -> Tensor:
+        """Σ_c p_c Γ_cc − pᵀΓp, times the term's mass."""
+        p = outputs.detach().softmax(dim=-1)
+        found = p @ gram.diagonal() - ((p @ gram) * p).sum(dim=1)
+        return found * self._mass(targets, p.shape[-1]).to(p.dtype)
+
     def _mass(self, targets: Tensor, classes: int) -> Tensor:
         """Σ_c q_c of a term, which multiplies diag(p) − ppᵀ; in float64."""
         spread = classes if self.label_weights is None else sum(self.label_weights)
@@ -192,6 +215,14 @@ class Elementwise(Loss):
     def mixed(self, outputs: Tensor, targets: Tensor, signs: Tensor) -> Tensor:
         """The diagonal times ε."""
         return self._scaled_root(outputs, targets) * signs
+
+    def sizes(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The diagonal's squares."""
+        return self._scaled_root(outputs, targets).square()
+
+    def traces(self, outputs: Tensor, targets: Tensor, gram: Tensor) -> Tensor:
+        """The same, by the diagonal of Γ."""
+        return self.sizes(outputs, targets) @ gram.diagonal()
 
     def _scaled_root(self, outputs: Tensor, targets: Tensor) -> Tensor:
         found = outputs.detach()

@@ -10,6 +10,7 @@ from numpy import generic
 from numpy.typing import NDArray
 
 from flataudit.contracts import AuditData, Perturbable
+from flataudit.curvature.deadline import Deadline
 from flataudit.curvature.losses import Loss, default_loss
 from flataudit.errors import ModelError
 
@@ -27,14 +28,16 @@ class MovedLoss:
     Args:
         model: with at least one parameter.
         data: labelled.
+        deadline: no batch is begun after it.
 
     Raises:
         ModelError: the loss is not finite at the model's own parameters.
+        OutOfTime: the deadline came before it was known.
     """
 
-    def __init__(self, model: Perturbable, data: AuditData) -> None:
+    def __init__(self, model: Perturbable, data: AuditData, *, deadline: Deadline | None = None) -> None:
         assert data.targets is not None
-        self.model, self.data = model, data
+        self.model, self.data, self.deadline = model, data, deadline or Deadline()
         self.weights = dict(model.weights())
         whole = getattr(model, "loss_function", None)
         self._loss = whole if isinstance(whole, Loss) else default_loss(model.task)
@@ -56,9 +59,17 @@ class MovedLoss:
         return math.sqrt(squares / sum(value.size for value in self.weights.values())) or 1.0
 
     def of_run(self, weights: Mapping[str, NDArray[generic]], run: int) -> float:
-        """Share of one run of examples in the mean loss; infinite where the answers are not numbers."""
-        start, stop = self.edges[run], self.edges[run + 1]
-        answers = torch.from_numpy(np.array(self.model.predict_at(weights, self.data.inputs[start:stop]), np.float64))
+        """Share of one run of examples in the mean loss; infinite where the answers are not numbers.
+
+        Raises:
+            OutOfTime: the deadline came first.
+        """
+        start, stop, size = self.edges[run], self.edges[run + 1], self.model.batch_size
+        parts = [
+            self.model.predict_at(weights, self.data.inputs[first : min(first + size, stop)])
+            for first in self.deadline.each(range(start, stop, size))
+        ]
+        answers = torch.from_numpy(np.concatenate(parts).astype(np.float64))
         if self.model.task == "multilabel":
             answers = answers - torch.log(-torch.expm1(answers.clamp_max(-torch.finfo(torch.float64).tiny)))
         terms = self._loss.terms(answers, self._targets[start:stop])

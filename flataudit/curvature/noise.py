@@ -7,9 +7,9 @@ removes the odd orders and with them most of the variance away from a minimum.
 """
 
 import math
-import time
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flataudit.curvature.deadline import OutOfTime
 from flataudit.curvature.hutchinson import TraceEstimate, stratified
 from flataudit.curvature.objective import Stratum
 from flataudit.curvature.randomness import generator, normals
@@ -68,32 +69,31 @@ def average_rises(
     Raises:
         ModelError: the loss is not finite at the parameters themselves.
     """
-    loss = surface.loss_here()
-    deadline, left = time.monotonic() + budget.seconds, budget.passes
+    left = budget.passes
     found: list[AverageRise] = []
-    for sigma in sigmas:
-        count = min(draws, int(left))
-        if count < FEWEST_DRAWS or time.monotonic() > deadline:
-            break
-        one = _average(surface, generator(seed, "weight noise"), sigma * scale, count, deadline)
-        if one is None:
-            break
-        left -= len(one[0])
-        found.append(_rise(sigma, loss, one, torch.finfo(scale.dtype).eps))
+    with surface.within(budget.seconds), suppress(OutOfTime):
+        loss = surface.loss_here()
+        for sigma in sigmas:
+            count = min(draws, int(left))
+            if count < FEWEST_DRAWS:
+                break
+            one = _average(surface, generator(seed, "weight noise"), sigma * scale, count)
+            left -= len(one[0])
+            found.append(_rise(sigma, loss, one, torch.finfo(scale.dtype).eps))
     return found
 
 
-def _average(
-    surface: Surface, source: torch.Generator, scale: Tensor, count: int, deadline: float
-) -> list[list[float]] | None:
-    """Mean losses of each stratum, one a draw, as shares of L; None where the time has no room for two draws."""
+def _average(surface: Surface, source: torch.Generator, scale: Tensor, count: int) -> list[list[float]]:
+    """Mean losses of each stratum, one a draw, as shares of L; fewer draws where time ends, two at least."""
     strata = surface.strata()
     drawn: list[list[float]] = []
-    for _ in range(count):
-        if time.monotonic() > deadline:
-            break
-        drawn.append([_both_ways(stratum, scale * normals(scale, source)) for stratum in strata])
-    return [list(values) for values in zip(*drawn, strict=True)] if len(drawn) >= FEWEST_DRAWS else None
+    try:
+        for _ in range(count):
+            drawn.append([_both_ways(stratum, scale * normals(scale, source)) for stratum in strata])
+    except OutOfTime:
+        if len(drawn) < FEWEST_DRAWS:
+            raise
+    return [list(values) for values in zip(*drawn, strict=True)]
 
 
 def _both_ways(stratum: Stratum, step: Tensor) -> float:
@@ -132,6 +132,7 @@ class NoisyAnswers:
 
     Raises:
         ModelError: the model itself does not answer with numbers.
+        OutOfTime: the surface's deadline came first.
     """
 
     def __init__(self, surface: Surface, seed: int, score: Score) -> None:
@@ -140,7 +141,8 @@ class NoisyAnswers:
         self._targets, self._seed, self._score = surface.data.targets, seed, score
         weights = self.model.weights()
         self._weights = {name: weights[name] for name in surface.names}
-        answers = self.model.predict(self.data.inputs)
+        batches = surface.deadline.each(self.data.batches(self.model.batch_size))
+        answers = np.concatenate([self.model.predict(inputs) for inputs, _ in batches])
         self.classes = int(answers.shape[-1])
         """Columns of the answers."""
         self.clean = float(score(answers, self._targets).mean())
@@ -160,6 +162,9 @@ class NoisyAnswers:
             draws: at least 2.
             purpose: the noise is the same for the same purpose, whatever σ, and independent for another.
             relative: T = |θ|; else T = 1.
+
+        Raises:
+            OutOfTime: the surface's deadline came before all draws.
         """
         rows = []
         for draw in range(draws):
@@ -177,7 +182,12 @@ class NoisyAnswers:
             whole = np.asarray(value, dtype=np.float64)
             size = np.abs(whole) if relative else 1.0
             moved[name] = (whole + sigma * size * source.standard_normal(whole.shape)).astype(value.dtype)
-        return np.asarray(self.model.predict_at(moved, self.data.inputs[self._edges[run] : self._edges[run + 1]]))
+        start, stop, size = self._edges[run], self._edges[run + 1], self.model.batch_size
+        parts = [
+            self.model.predict_at(moved, self.data.inputs[first : min(first + size, stop)])
+            for first in self.surface.deadline.each(range(start, stop, size))
+        ]
+        return np.concatenate(parts)
 
     def _scored(self, answers: NDArray[np.float64]) -> NDArray[np.float64]:
         """Correctness of each example; 0 where the answer is not a number."""

@@ -11,6 +11,7 @@ so that a seed gives the same numbers on a machine with more memory, up to round
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,8 @@ from torch import Tensor
 
 from flataudit.contracts import AuditData, Differentiable
 from flataudit.curvature.conditions import depends, finite
+from flataudit.curvature.deadline import Deadline
+from flataudit.curvature.grouped import Grouped
 from flataudit.curvature.memory import free_bytes, graph_bytes
 from flataudit.curvature.subsets import chosen
 from flataudit.errors import ModelError
@@ -55,7 +58,8 @@ class Batch:
 
     def outputs(self, vector: Tensor) -> Tensor:
         """The model's outputs at a parameter vector; differentiable in the vector."""
-        return self.objective.model.raw_outputs(self.objective.named(vector), self.inputs)
+        with Grouped():
+            return self.objective.model.raw_outputs(self.objective.named(vector), self.inputs)
 
     def loss(self, vector: Tensor) -> Tensor:
         """L_b at a parameter vector, a scalar; differentiable in the vector."""
@@ -107,7 +111,7 @@ class Batch:
         last = len(directions) - 1
         rows = [
             torch.autograd.grad(gradient, leaf, direction, retain_graph=row < last, materialize_grads=True)[0]
-            for row, direction in enumerate(directions)
+            for row, direction in enumerate(self.objective.deadline.each(directions))
         ]
         return torch.stack(rows)
 
@@ -167,6 +171,8 @@ class Objective:
     ) -> None:
         self.model, self.data = model, data
         self._most = min(batch_size or model.batch_size, model.batch_size)
+        self.deadline = Deadline()
+        """No batch is begun after it, and no backward pass of one."""
         self.unvectorised = False
         """An operation of this model has no batched derivative."""
         self.names = chosen(model.parameters, parameters)
@@ -175,6 +181,18 @@ class Objective:
         self._whole = len(self.names) == len(model.parameters)
         self.origin = torch.cat([model.parameters[name].detach().reshape(-1) for name in self.names])
         """The model's own parameters, ``(parameters,)``."""
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[Deadline]:
+        """Inside, no pass is begun so many seconds from now; an end that is earlier stays.
+
+        Passes raise `OutOfTime` there: whoever has a part that counts catches it.
+        """
+        before, self.deadline = self.deadline, self.deadline.sooner(seconds)
+        try:
+            yield self.deadline
+        finally:
+            self.deadline = before
 
     @cached_property
     def total(self) -> float:
@@ -236,10 +254,13 @@ class Objective:
             stop: the one after the last.
             twice: a third as many to a batch, for what is differentiated twice: it keeps the graph of the gradient too,
                 and then takes no more memory than a training step on the whole batch.
+
+        Raises:
+            OutOfTime: the deadline came before the next batch.
         """
         end = len(self.data) if stop is None else stop
         size = max(1, self.batch_size // 3) if twice else self.batch_size
-        for first in range(start, end, size):
+        for first in self.deadline.each(range(start, end, size)):
             yield self._cut(first, min(first + size, end))
 
     def _cut(self, start: int, stop: int) -> Batch:

@@ -8,15 +8,15 @@ random.
 """
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from flataudit.curvature.deadline import OutOfTime, now
 from flataudit.curvature.ghost import Layout
-from flataudit.curvature.hutchinson import TraceEstimate, stratified, vectors_for
+from flataudit.curvature.hutchinson import TraceEstimate, affordable_in, stratified, vectors_for
 from flataudit.curvature.randomness import generator, signs
 from flataudit.curvature.recording import Use
 from flataudit.curvature.structure import Pass, Structure
@@ -66,20 +66,26 @@ def residual_trace(
         layers: `curved_layers`, one at least.
         budget: passes and seconds; a draw takes a pass a layer.
     """
-    surface.before_products()
     fewest = max(FEWEST_DRAWS, math.ceil(FEWEST_VALUES / len(surface.data)))
     affordable = int(min(budget.passes - 2, 1e6) / layers)
     if affordable < 2 * fewest:
         return None
-    began = time.monotonic()
-    pilot = _estimate(surface, found, seed, "pilot", fewest, weighted)
-    wanted = vectors_for(pilot, relative_error, offset, otherwise=fewest)
-    if wanted <= fewest and pilot.degrees_of_freedom >= SURE:
-        return replace(pilot, stopped="precision")
-    in_time = fewest * (budget.seconds / max(time.monotonic() - began, 1e-6) - 1)
-    allowed = max(2, int(min(affordable - fewest, in_time)))
-    count = min(max(fewest, math.ceil(min(wanted, 1e6))), allowed)
-    estimate = _estimate(surface, found, seed, "draw", count, weighted)
+    pilot: TraceEstimate | None = None
+    try:
+        with surface.within(budget.seconds) as deadline:
+            surface.before_products()
+            began = now()
+            pilot = _estimate(surface, found, seed, "pilot", fewest, weighted)
+            wanted = vectors_for(pilot, relative_error, offset, otherwise=fewest)
+            if wanted <= fewest and pilot.degrees_of_freedom >= SURE:
+                return replace(pilot, stopped="precision")
+            allowed = min(affordable - fewest, affordable_in(deadline, (now() - began) / fewest))
+            if allowed < FEWEST_DRAWS:
+                return pilot
+            count = min(max(fewest, math.ceil(min(wanted, 1e6))), allowed)
+            estimate = _estimate(surface, found, seed, "draw", count, weighted)
+    except OutOfTime:
+        return pilot
     return replace(estimate, stopped="precision" if wanted <= count else "budget")
 
 

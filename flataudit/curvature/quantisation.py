@@ -104,6 +104,9 @@ def sweep(objective: Objective, *, most_bits: int, fewest_bits: int, per_filter:
     """L of the rounded parameters at ``most_bits`` … ``fewest_bits``; a forward pass each. Deterministic.
 
     It ends before the first bits at which the loss is not finite; fewer bits are no answer there.
+
+    Raises:
+        OutOfTime: the objective's deadline came first.
     """
     largest = ranges(objective, per_filter=per_filter)
     bits, losses = [], []
@@ -242,7 +245,7 @@ def _combined(stratum: Stratum, sources: Sequence[torch.Generator]) -> Tensor:
         outputs = batch.outputs(leaf)
         if not outputs.requires_grad:
             return found
-        for row, source in zip(found, sources, strict=True):
+        for row, source in objective.deadline.each(zip(found, sources, strict=True)):
             drawn = signs(1, outputs.detach().reshape(-1), source).view_as(outputs)
             mixed = objective.model.loss_function.mixed(outputs, batch.targets, drawn)
             row += torch.autograd.grad(outputs, leaf, mixed, retain_graph=True, materialize_grads=True)[0]

@@ -9,9 +9,11 @@ of the loss's factor wherever the outputs are affine in W; elsewhere E[vᵀHv], 
 import torch
 from torch import Tensor
 
+from flataudit.curvature.deadline import OutOfTime
 from flataudit.curvature.gauss_newton import MOST_COLUMNS
 from flataudit.curvature.hutchinson import Quadratic, TraceEstimate, certain, estimate_trace
-from flataudit.curvature.randomness import signs
+from flataudit.curvature.randomness import generator, signs
+from flataudit.curvature.recording import Use
 from flataudit.curvature.structure import Pass, structure
 from flataudit.curvature.surface import Surface
 from flataudit.errors import ConfigurationError
@@ -50,31 +52,52 @@ def relative_flatness(
         ConfigurationError: no such layer.
     """
     name = chosen_layer(surface, layer)
-    found = structure(surface)
-    if found.layouts is not None and name not in found.bent:
-        exact = surface.remember(("relative flatness", name), lambda: _exact(surface, name))
-        if exact is not None:
-            return certain({name: exact})
-    weight = surface.parts(surface.origin)[name]
-    form = Quadratic(draw=lambda count, source: _drawn(surface, name, weight, count, source))
-    return estimate_trace(surface, seed, relative_error=relative_error, budget=budget, quadratic=form)
+    try:
+        with surface.within(budget.seconds):
+            found = structure(surface)
+            if found.layouts is not None and name not in found.bent:
+                exact = surface.remember(("relative flatness", name), lambda: _exact(surface, name))
+                if exact is not None:
+                    return certain({name: exact})
+            weight = surface.parts(surface.origin)[name]
+            form = Quadratic(draw=lambda count, source: _drawn(surface, name, weight, count, source))
+            return estimate_trace(surface, seed, relative_error=relative_error, budget=budget, quadratic=form)
+    except OutOfTime:
+        return None
 
 
 def _exact(surface: Surface, name: str) -> float | None:
-    """By every column of the loss's factor; None where the layer has several positions or the loss many columns."""
+    """By every column of the loss's factor, or, of a layer whose output is the network's, by all of them at once.
+
+    None where the layer has several positions, or is an inner one and the loss has many columns.
+    """
     total = 0.0
     for batch in surface.batches():
         seen = Pass(surface, batch)
         index = next(i for i, use in enumerate(seen.uses) if use.weight == name)
         use, loss = seen.uses[index], surface.model.loss_function
         single = use.kind == "linear" and use.input.dim() == 2 and len(use.input) == batch.size
-        if not single or seen.outputs.dim() > 2 or loss.columns(seen.outputs) > MOST_COLUMNS:
+        if not single or seen.outputs.dim() > 2:
             return None
         energy = use.input.double().square().sum(dim=1)
+        if loss.columns(seen.outputs) > MOST_COLUMNS:
+            if not _is_output(seen, use):
+                return None
+            weight = seen.fixed[name].double()
+            total += float(energy @ loss.traces(seen.outputs.double(), batch.targets, weight @ weight.T))
+            continue
         for cotangent in loss.factors(seen.outputs, batch.targets):
             (back,) = seen.back(cotangent, [use])
             total += float((energy * (back.double() @ seen.fixed[name].double()).square().sum(dim=1)).sum())
     return total / surface.total
+
+
+def _is_output(seen: Pass, use: Use) -> bool:
+    """Whether a layer's output is the network's, which a random gradient that comes back unchanged shows."""
+    if use.shape != seen.outputs.shape:
+        return False
+    noise = signs(1, seen.outputs.detach().reshape(-1), generator(0, "output")).view_as(seen.outputs)
+    return bool(torch.equal(seen.back(noise, [use])[0], noise))
 
 
 def _drawn(surface: Surface, name: str, weight: Tensor, count: int, source: torch.Generator) -> Tensor:

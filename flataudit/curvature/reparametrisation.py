@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from flataudit.contracts import AuditData, Differentiable, Meter
+from flataudit.curvature.deadline import Deadline
 from flataudit.curvature.losses import Loss
 from flataudit.curvature.recording import Use
 from flataudit.curvature.structure import Pass
@@ -131,11 +132,15 @@ def before_batch_norm(surface: Surface, factor: float) -> tuple[Reparametrised, 
     return None
 
 
-def logit_scale(model: Differentiable, data: AuditData) -> float:
-    """Root mean square of the logits about each example's mean: what a temperature multiplies."""
+def logit_scale(model: Differentiable, data: AuditData, *, deadline: Deadline | None = None) -> float:
+    """Root mean square of the logits about each example's mean: what a temperature multiplies.
+
+    Raises:
+        OutOfTime: the deadline came before all examples.
+    """
     total, count = 0.0, 0
     with torch.no_grad():
-        for inputs, _ in data.batches(model.batch_size):
+        for inputs, _ in (deadline or Deadline()).each(data.batches(model.batch_size)):
             found = model.raw_outputs(model.parameters, model.tensors(inputs, None)[0]).double()
             centred = found - found.mean(dim=-1, keepdim=True) if found.dim() > 1 and found.shape[-1] > 1 else found
             total, count = total + float(centred.square().sum()), count + centred.numel()

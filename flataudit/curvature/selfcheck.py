@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from flataudit.contracts import AuditData, Differentiable
+from flataudit.curvature.deadline import Deadline
 from flataudit.curvature.objective import Objective
 from flataudit.curvature.randomness import generator, normals
 from flataudit.errors import ModelError
@@ -48,16 +49,20 @@ class SelfCheck:
     """What came of it, in words."""
 
 
-def self_check(model: Differentiable, data: AuditData, names: Sequence[str] | None = None) -> SelfCheck:
+def self_check(
+    model: Differentiable, data: AuditData, names: Sequence[str] | None = None, *, deadline: Deadline | None = None
+) -> SelfCheck:
     """Compare once, on the first examples and the model's own parameters.
 
     Args:
         model: to be checked.
         data: its examples.
         names: parameters that matter; None: all.
+        deadline: no pass is begun after it.
 
     Raises:
         ModelError: they differ: no curvature of this model can be trusted.
+        OutOfTime: the deadline came first.
     """
     exact = model.precise()
     if exact is None:
@@ -69,6 +74,7 @@ def self_check(model: Differentiable, data: AuditData, names: Sequence[str] | No
         known = tuple(names or exact.parameters)
         moved = _moved(exact, known)
         objective = Objective(exact, few, parameters=[escape(name) for name in moved])
+        objective.deadline = deadline or Deadline()
         return _checked(objective)
     except ModelError:
         raise

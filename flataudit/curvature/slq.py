@@ -19,7 +19,6 @@ larger of that half difference and the change from half of the steps to all of t
 """
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -27,6 +26,7 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
+from flataudit.curvature.deadline import OutOfTime
 from flataudit.curvature.lanczos import LanczosRun, SharedRun, Tridiagonal, basis_bytes
 from flataudit.curvature.randomness import generator, normals
 from flataudit.curvature.surface import Surface
@@ -52,10 +52,6 @@ OUTLYING = 1e-2
 """Its least magnitude, likewise."""
 
 Rule = Callable[[Tridiagonal], tuple[Tensor, Tensor]]
-
-
-class _OutOfTime(Exception):
-    """Ends a computation that must not be remembered."""
 
 
 def gauss_rule(found: Tridiagonal) -> tuple[Tensor, Tensor]:
@@ -241,20 +237,16 @@ def quadrature(surface: Surface, seed: int, *, plan: Plan, run: SharedRun, budge
 
     ``run`` is that of the seed, which λ_max is also read from; the plan must fit into the budget.
     """
-    deadline = time.monotonic() + budget.seconds
     try:
-        for step in range(1, plan.outlier_steps + 1):
-            run.to(step)
-            _in_time(deadline)
-        memory = budget.memory_bytes / 2
-        return surface.remember(
-            ("quadrature", seed, plan), lambda: _measured(surface, seed, plan, run, memory, deadline)
-        )
-    except _OutOfTime:
+        with surface.within(budget.seconds):
+            run.to(plan.outlier_steps)
+            memory = budget.memory_bytes / 2
+            return surface.remember(("quadrature", seed, plan), lambda: _measured(surface, seed, plan, run, memory))
+    except OutOfTime:
         return None
 
 
-def _measured(surface: Surface, seed: int, plan: Plan, run: SharedRun, memory: float, deadline: float) -> Quadrature:
+def _measured(surface: Surface, seed: int, plan: Plan, run: SharedRun, memory: float) -> Quadrature:
     outliers, locked = _outliers(run.to(plan.outlier_steps), run.run)
     origin, source = surface.origin, generator(seed, "quadrature")
     rest: list[Tridiagonal] = []
@@ -264,9 +256,7 @@ def _measured(surface: Surface, seed: int, plan: Plan, run: SharedRun, memory: f
             count = min(together, plan.vectors - done)
             starts = torch.stack([normals(origin, source) for _ in range(count)])
             group = LanczosRun(starts, locked=locked)
-            for step in range(1, plan.steps + 1):
-                group.extend(run.products, step)
-                _in_time(deadline)
+            group.extend(run.products, plan.steps)
             rest += [group.tridiagonal(plan.steps, row) for row in range(count)]
     return Quadrature(len(origin), outliers, tuple(rest))
 
@@ -278,8 +268,3 @@ def _outliers(found: Tridiagonal, run: LanczosRun) -> tuple[Tensor, Tensor]:
     kept = (found.residuals <= max(SETTLED * scale, found.rounding)) & (values.abs() > OUTLYING * scale)
     kept |= torch.tensor(found.exhausted)
     return values[kept], run.combined(vectors[:, kept])
-
-
-def _in_time(deadline: float) -> None:
-    if time.monotonic() > deadline:
-        raise _OutOfTime

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from flataudit.curvature.conditions import depends
 from flataudit.curvature.ghost import Layout, layouts, norms_of
+from flataudit.curvature.grouped import Grouped
 from flataudit.curvature.objective import Batch
 from flataudit.curvature.randomness import generator, signs
 from flataudit.curvature.recording import Recorder, Use
@@ -24,6 +25,10 @@ __all__ = ["Pass", "Structure", "structure"]
 
 EXAMPLES = 5
 """Examples that are enough to see a structure; few, odd, and seldom the size of anything else."""
+FEW_EXAMPLES = 2
+"""Of a large network, for what takes two derivatives: what is affine in a parameter is so on every example."""
+_LARGE = 2**27
+"""Bytes of the graph of `EXAMPLES` from which a network is large."""
 RESIDUAL_PROBES = 8
 """Parameters that are tried for curvature of the outputs."""
 
@@ -55,7 +60,7 @@ class Pass:
         self.leaves: dict[str, Tensor] = {name: part.detach().requires_grad_() for name, part in moved.items()}
         self.fixed = {name: part.detach() for name, part in moved.items()}
         self.recorder = Recorder(self.leaves, batch.size)
-        with self.recorder:
+        with Grouped(), self.recorder:
             self.outputs = surface.model.raw_outputs({**surface.model.parameters, **self.leaves}, batch.inputs)
         self._meter = surface.model.meter
 
@@ -71,7 +76,12 @@ class Pass:
     def slopes(
         self, of: Tensor, uses: Sequence[Use], cotangent: Tensor | None = None, *, twice: bool = False
     ) -> list[Tensor]:
-        """Gradients of anything that this pass has led to; with ``twice`` they have a graph of their own."""
+        """Gradients of anything that this pass has led to; with ``twice`` they have a graph of their own.
+
+        Raises:
+            OutOfTime: the deadline came before.
+        """
+        self.batch.objective.deadline.check()
         self._meter.backward += self.size
         edges = [use.edge for use in uses]
         return list(
@@ -96,7 +106,9 @@ def _found(surface: Surface) -> Structure:
         curved = curved or f"{min(recorder.repeated)} is used more than once"
     placed, opaque = _closed_forms(surface, seen)
     bent = frozenset(recorder.bent | recorder.repeated)
-    found = _curvature(surface, seen, bent)
+    large = EXAMPLES * surface.example_bytes > _LARGE and seen.size > FEW_EXAMPLES
+    few = Pass(surface, next(surface.batches(0, FEW_EXAMPLES))) if large else seen
+    found = _curvature(surface, few, bent)
     if found:
         # The look at the operations missed something: trust none of it.
         curved, bent = curved or f"the outputs are not affine in {found}", frozenset(seen.leaves)
@@ -178,7 +190,7 @@ def _checked(seen: Pass, placed: Sequence[Layout], cotangent: Tensor) -> str:
                 closed[name] = (
                     torch.cat([part.double(), closed[name][:, 1:]], dim=1) if weights is None else part.double()
                 )
-    for example in range(min(2, seen.size)):
+    for example in seen.batch.objective.deadline.each(range(min(2, seen.size))):
         alone = torch.zeros_like(cotangent)
         alone[example] = cotangent[example]
         gradients = _gradients(seen.outputs, list(seen.leaves.values()), alone)
@@ -208,7 +220,7 @@ def _curvature(surface: Surface, seen: Pass, bent: frozenset[str]) -> str:
     meter.backward += seen.size
     step = max(1, len(leaves) // RESIDUAL_PROBES)
     source = generator(0, "residual")
-    for (name, leaf), gradient in list(zip(leaves, gradients, strict=True))[::step]:
+    for (name, leaf), gradient in surface.deadline.each(list(zip(leaves, gradients, strict=True))[::step]):
         if not gradient.requires_grad:
             continue
         direction = signs(1, leaf.detach().reshape(-1), source).view_as(leaf)

@@ -35,6 +35,10 @@ class Surface(Objective):
             shared[key] = cls(model, data, parameters=parameters)
         return cast("Surface", shared[key])
 
+    def knows(self, key: Hashable) -> bool:
+        """Whether a value is remembered under this key."""
+        return key in self._known
+
     def remember(self, key: Hashable, compute: Callable[[], _T]) -> _T:
         """``compute()``, once for each key; the key must name all that the value depends on."""
         meter = self.model.meter
@@ -49,7 +53,7 @@ class Surface(Objective):
 
     def before_products(self) -> None:
         """No second derivative of a model before they were checked (`flataudit.curvature.selfcheck`)."""
-        if "self-check" not in self._known:  # later products ride on the first, and book nothing for it
+        if not self.knows("self-check"):  # later products ride on the first, and book nothing for it
             self.self_check()
 
     def self_check(self) -> SelfCheck:
@@ -58,7 +62,9 @@ class Surface(Objective):
         Raises:
             ModelError: the second derivatives are wrong.
         """
-        return self.remember("self-check", lambda: self_check(self.model, self.data, self.names))
+        return self.remember(
+            "self-check", lambda: self_check(self.model, self.data, self.names, deadline=self.deadline)
+        )
 
     @property
     def second_derivatives(self) -> str:

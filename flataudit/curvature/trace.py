@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from flataudit.curvature.deadline import OutOfTime
 from flataudit.curvature.gauss_newton import GaussNewton, gauss_newton
 from flataudit.curvature.hutchinson import Quadratic, TraceEstimate, combined, estimate_trace
 from flataudit.curvature.preactivations import curved_layers, residual_trace
@@ -43,6 +44,16 @@ def weighted_trace(surface: Surface, seed: int, *, relative_error: float, budget
 
 
 def _measured(
+    surface: Surface, seed: int, relative_error: float, budget: Budget, scale: Tensor | None
+) -> HessianTraces | None:
+    try:
+        with surface.within(budget.seconds):
+            return _by_structure(surface, seed, relative_error, budget, scale)
+    except OutOfTime:
+        return None
+
+
+def _by_structure(
     surface: Surface, seed: int, relative_error: float, budget: Budget, scale: Tensor | None
 ) -> HessianTraces | None:
     found = structure(surface)

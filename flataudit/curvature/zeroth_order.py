@@ -13,8 +13,8 @@ plateau, and an estimate that moves by more than half of itself at shorter steps
 """
 
 import math
-import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from numpy import generic
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from flataudit.curvature.deadline import OutOfTime
 from flataudit.curvature.moved_loss import MovedLoss
 from flataudit.errors import ModelError
 from flataudit.specs import Budget
@@ -92,19 +93,23 @@ def smoothed_trace(
     Raises:
         ModelError: the loss is not finite at any step.
     """
-    allowed, began = budget or Budget(), time.monotonic()
+    allowed = budget or Budget()
+    deadline = loss.deadline.sooner(allowed.seconds)
     sweep = 2 * (len(GRID) * PILOT + NOISE)
     affordable = int((2 * allowed.passes - sweep) // 2)
     if affordable < 2:
         return None
-    chosen = _chosen(loss, seed, step)
+    try:
+        chosen = _chosen(loss, seed, step)
+    except OutOfTime:
+        return None
     typical = float(np.std(chosen.pilot, ddof=1)) / max(abs(float(np.mean(chosen.pilot))), math.ulp(0.0))
     wanted = min(max_vectors, max(FEWEST, math.ceil(min(1e9, (typical / relative_error) ** 2))))
     found: list[float] = []
-    for vector in range(min(wanted, affordable)):
-        if time.monotonic() - began > allowed.seconds:
-            break
-        found.append(_second(loss, seed, "smoothed trace", vector, (chosen.step,), chosen.base)[0] / chosen.step**2)
+    with suppress(OutOfTime):
+        for vector in deadline.each(range(min(wanted, affordable))):
+            second = _second(loss, seed, "smoothed trace", vector, (chosen.step,), chosen.base)[0]
+            found.append(second / chosen.step**2)
     return _put_together(found, chosen) if len(found) >= 2 else None
 
 
@@ -217,50 +222,71 @@ def average_rise(loss: MovedLoss, seed: int, *, sigma: float, draws: int) -> Ris
         loss: of the model.
         seed: of the noise.
         sigma: σ.
-        draws: at least 2, each with noise of its own for every run.
+        draws: at least 2, each with noise of its own for every run; fewer where the loss's deadline comes.
+
+    Raises:
+        OutOfTime: it came before two draws.
     """
-    found = []
-    for draw in range(draws):
-        total = -sum(loss.here)
-        for run, noise in enumerate(loss.draws(seed, "smoothed noise on weights", draw, signs=False)):
-            scaled = _in_units_of_size(loss, noise)
-            total += sum(loss.of_run(loss.moved(scaled, sign * sigma), run) for sign in (1, -1)) / 2
-        found.append(total)
+    found: list[float] = []
+    try:
+        for draw in range(draws):
+            found.append(_noisy(loss, seed, draw, sigma) - sum(loss.here))
+    except OutOfTime:
+        if len(found) < 2:
+            raise
     if not np.isfinite(found).all():
         return None
-    estimate, error = float(np.mean(found)), float(np.std(found, ddof=1)) / math.sqrt(draws)
-    half = float(stdtrit(draws - 1, 0.975)) * error
-    return Rise(estimate, error, (estimate - half, estimate + half), draws)
+    count, estimate = len(found), float(np.mean(found))
+    error = float(np.std(found, ddof=1)) / math.sqrt(count)
+    half = float(stdtrit(count - 1, 0.975)) * error
+    return Rise(estimate, error, (estimate - half, estimate + half), count)
+
+
+def _noisy(loss: MovedLoss, seed: int, draw: int, sigma: float) -> float:
+    """Mean of the losses both ways from the parameters, with noise of its own on each run."""
+    total = 0.0
+    for run, noise in enumerate(loss.draws(seed, "smoothed noise on weights", draw, signs=False)):
+        scaled = _in_units_of_size(loss, noise)
+        total += sum(loss.of_run(loss.moved(scaled, sign * sigma), run) for sign in (1, -1)) / 2
+    return total
 
 
 def worst_rise(loss: MovedLoss, seed: int, *, rho: float, directions: int = _WORST_DIRECTIONS) -> Rise:
     """A lower bound of max L(θ + d) − L(θ) over ‖d/|θ|‖₂ ≤ ρ: the highest of all points that were tried.
 
-    Random directions both ways, and the gradient that their differences estimate (Spall 1992), at ρ and ρ/2.
+    Random directions both ways, and the gradient that their differences estimate (Spall 1992), at ρ and ρ/2. Where the
+    loss's deadline comes, of the points that were tried by then.
 
     Args:
         loss: of the model.
         seed: of the directions.
         rho: radius, in units of each parameter's size.
         directions: random ones.
+
+    Raises:
+        OutOfTime: it came before the first point.
     """
-    here, highest = sum(loss.here), 0.0
+    here, rises = sum(loss.here), list[float]()
     slope = {name: np.zeros(value.shape) for name, value in loss.weights.items()}
-    for vector in range(directions):
-        drawn = next(loss.draws(seed, "smoothed worst case", vector, signs=False))
-        length = math.sqrt(sum(float(np.square(part.astype(np.float64)).sum()) for part in drawn.values()))
-        scaled = _in_units_of_size(loss, drawn)
-        ahead, behind = (loss.at(scaled, sign * rho / length) for sign in (1, -1))
-        highest = max([highest, *(one - here for one in (ahead, behind) if math.isfinite(one))])
-        if math.isfinite(ahead - behind):
-            for name, part in drawn.items():
-                slope[name] += (ahead - behind) / length * part.astype(np.float64)
-    norm = math.sqrt(sum(float(np.square(part).sum()) for part in slope.values()))
-    if norm > 0:
-        along = _in_units_of_size(loss, slope)
-        rises = [loss.at(along, share * rho / norm) - here for share in (1.0, 0.5)]
-        highest = max([highest, *(one for one in rises if math.isfinite(one))])
-    return Rise(highest, None, None, 2 * directions + 2)
+    try:
+        for vector in range(directions):
+            drawn = next(loss.draws(seed, "smoothed worst case", vector, signs=False))
+            length = math.sqrt(sum(float(np.square(part.astype(np.float64)).sum()) for part in drawn.values()))
+            scaled = _in_units_of_size(loss, drawn)
+            ahead, behind = (loss.at(scaled, sign * rho / length) for sign in (1, -1))
+            rises += [ahead - here, behind - here]
+            if math.isfinite(ahead - behind):
+                for name, part in drawn.items():
+                    slope[name] += (ahead - behind) / length * part.astype(np.float64)
+        norm = math.sqrt(sum(float(np.square(part).sum()) for part in slope.values()))
+        if norm > 0:
+            along = _in_units_of_size(loss, slope)
+            for share in (1.0, 0.5):
+                rises.append(loss.at(along, share * rho / norm) - here)
+    except OutOfTime:
+        if not rises:
+            raise
+    return Rise(max([0.0, *(one for one in rises if math.isfinite(one))]), None, None, len(rises))
 
 
 def _in_units_of_size(loss: MovedLoss, direction: Mapping[str, NDArray[generic]]) -> dict[str, NDArray[generic]]:

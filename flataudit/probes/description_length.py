@@ -1,6 +1,5 @@
 """How few bits the parameters can be written in before the loss notices."""
 
-import time
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Self
 
@@ -8,6 +7,7 @@ import numpy as np
 from pydantic import Field, PositiveFloat, model_validator
 
 from flataudit.contracts import AuditData, Differentiable, Reading
+from flataudit.curvature.deadline import OutOfTime, out_of_time
 from flataudit.curvature.quantisation import (
     code_length,
     flat_code,
@@ -81,15 +81,22 @@ class DescriptionLength(Record):
 
     def measure(self, model: Differentiable, data: AuditData, seed: int, budget: Budget) -> Sequence[Reading]:
         """Two numbers; the sweep is in ``description_length/bits`` and ``description_length/losses``."""
-        began, used = time.monotonic(), 1 + (self.most_bits - self.fewest_bits + 1) / 2
+        used = 1 + (self.most_bits - self.fewest_bits + 1) / 2
         surface = Surface.of(model, data, self.parameters)
         tolerance = self.tolerance or 0.01 * natural_unit(surface)
-        first = self._rounded(surface, tolerance) if used <= budget.passes else _over(ROUNDED, used, budget.passes)
         left = budget.passes - (used if used <= budget.passes else 0)
         needed = (1 + self.vectors) / 2 + self.draws + (1 if used > budget.passes else 0)
-        if needed > left or time.monotonic() - began > budget.seconds:
-            return [first, _over(FLAT, needed, left)]
-        return [first, self._flat(surface, tolerance, seed)]
+        with surface.within(budget.seconds):
+            try:
+                enough = used <= budget.passes
+                first = self._rounded(surface, tolerance) if enough else _over(ROUNDED, used, budget.passes)
+            except OutOfTime:
+                return out_of_time(self.metrics, budget, _ADVICE)
+            try:
+                second = self._flat(surface, tolerance, seed) if needed <= left else _over(FLAT, needed, left)
+            except OutOfTime:
+                second = out_of_time([FLAT], budget, _ADVICE)[0]
+        return [first, second]
 
     def _rounded(self, surface: Surface, tolerance: float) -> Reading:
         loss, count = surface.loss_here(), len(surface.origin)
@@ -133,5 +140,5 @@ class DescriptionLength(Record):
 
 
 def _over(metric: Metric, needed: float, left: float) -> Reading:
-    reason = f"it takes {needed:.3g} passes and {max(left, 0.0):.3g} are left, or the time is over"
+    reason = f"it takes {needed:.3g} passes and {max(left, 0.0):.3g} are left"
     return Reading(metric.missing(Outcome.OVER_BUDGET, reason, _ADVICE))

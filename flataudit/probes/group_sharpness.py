@@ -1,7 +1,6 @@
 """How flat the loss is for each group of examples (clients of a federated setting, say), and how far they differ."""
 
 import math
-import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from flataudit.contracts import AuditData, Differentiable, Reading
+from flataudit.curvature.deadline import Deadline, OutOfTime
 from flataudit.curvature.hutchinson import stratified
 from flataudit.curvature.objective import Batch, Objective
 from flataudit.curvature.randomness import generator, normals
@@ -81,28 +81,33 @@ class GroupSharpness(Record):
         named = {name: rows.astype(np.int64) for name, rows in list(members.items())[: self.most]}
         enough = {name: rows for name, rows in named.items() if len(rows) >= self.min_members}
         passes = (1 + 2 * self.draws) * sum(map(len, enough.values())) / len(data) / 2
-        deadline = time.monotonic() + budget.seconds if passes <= budget.passes else -math.inf
+        deadline = Deadline().sooner(budget.seconds if passes <= budget.passes else -math.inf)
         found = {name: self._rise(model, data, name, rows, seed, deadline) for name, rows in enough.items()}
         each = [Reading(self._member(name, len(rows), found.get(name))) for name, rows in named.items()]
         left = others(GROUP, members, most=self.most, min_examples=self.min_members)
         return [Reading(self._spread(found, len(members))), *each, *([Reading(left)] if left else [])]
 
     def _rise(
-        self, model: Differentiable, data: AuditData, name: str, rows: NDArray[np.int64], seed: int, deadline: float
+        self, model: Differentiable, data: AuditData, name: str, rows: NDArray[np.int64], seed: int, deadline: Deadline
     ) -> "_Rise | str":
         """Of one group, or why there is none."""
         assert data.targets is not None
-        if time.monotonic() > deadline:
+        if deadline.over:
             return _SPENT
         part = replace(data, inputs=data.inputs[rows], targets=data.targets[rows], groups=None)
         objective = Objective(model, part, parameters=self.parameters)
+        objective.deadline = deadline
         scale = self.sigma * scale_of(objective, "element")
         if not bool((scale > 0).any()):
             return _STILL
         source = generator(seed, f"group sharpness {zlib.crc32(name.encode())}")
         edges = np.linspace(0, len(rows), min(_RUNS, len(rows)) + 1).round().astype(int).tolist()
-        runs = [_run(objective, start, stop, scale, self.draws, source) for start, stop in pairwise(edges)]
-        return _Rise.of(runs)
+        try:
+            return _Rise.of(
+                [_run(objective, start, stop, scale, self.draws, source) for start, stop in pairwise(edges)]
+            )
+        except OutOfTime:
+            return _SPENT
 
     def _member(self, name: str, size: int, found: "_Rise | str | None") -> Measurement:
         metric = GROUP.of(name)

@@ -6,6 +6,7 @@ from typing import ClassVar
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from flataudit.contracts import AuditData, Differentiable, Reading
+from flataudit.curvature.deadline import OutOfTime, out_of_time
 from flataudit.curvature.gauss_newton import gauss_newton
 from flataudit.curvature.hessian import Hessian
 from flataudit.curvature.hutchinson import TraceEstimate
@@ -37,13 +38,14 @@ class HessianTrace(Record):
 
     Exact (standard error 0) for networks that are piecewise affine in each parameter, as ReLU networks are; for
     smooth ones Tr(G) is exact and random vectors estimate the rest; for all others random vectors estimate both
-    (Hutchinson 1989), with Student's interval. Losses with more than fifty outputs take random mixtures of them.
+    (Hutchinson 1989), with Student's interval. Losses with more than fifty outputs take
+    a few mixtures of them exactly and the others at random.
     Not invariant to rescaling layers or logits: it explains, and ranks only candidates of one architecture
     (`relative_flatness` has the invariant measures). The pointwise Hessian of a ReLU network does not see the kinks:
     read it beside `sharpness_average`.
     """
 
-    version: ClassVar[str] = "3"
+    version: ClassVar[str] = "4"
     requires: ClassVar[type] = Differentiable
     role: ClassVar[Role] = "train"
     metrics: ClassVar[tuple[Metric, ...]] = (TRACE, GAUSS_NEWTON)
@@ -60,6 +62,15 @@ class HessianTrace(Record):
     def measure(self, model: Differentiable, data: AuditData, seed: int, budget: Budget) -> Sequence[Reading]:
         """Both traces with their errors and what each layer adds; says whether precision or the budget ended it."""
         surface = Surface.of(model, data, self.parameters)
+        try:
+            with surface.within(budget.seconds):
+                return self._measured(surface, seed, budget)
+        except OutOfTime:
+            return out_of_time(self.metrics, budget)
+
+    def _measured(self, surface: Surface, seed: int, budget: Budget) -> Sequence[Reading]:
+        # First, while there is time for it: without it a trace does not say what it is about.
+        slope = float(surface.slope_here()[1].norm())
         allowed = budget.model_copy(update={"passes": min(budget.passes, 2.0 * self.max_matvecs)})
         found = hessian_trace(surface, seed, relative_error=self.relative_error, budget=allowed)
         known = found.gauss_newton if found else None
@@ -67,22 +78,19 @@ class HessianTrace(Record):
             half = allowed.model_copy(update={"passes": allowed.passes / 2})
             known = gauss_newton(surface, seed, relative_error=self.relative_error, budget=half)
         told: dict[str, float | str] = {
-            "gradient_norm": float(surface.slope_here()[1].norm()),
+            "gradient_norm": slope,
             "second_derivatives": surface.second_derivatives,
         }
         if found is not None and self.cross_check:
             told |= _second_opinion(surface, found.trace, max(4, self.cross_check), seed)
+        n = len(surface.data)
         return [
-            _reading(TRACE, found.trace if found else None, found.method if found else "", told, len(data)),
-            _reading(GAUSS_NEWTON, known.trace if known else None, known.method if known else "", told, len(data)),
+            _reading(TRACE, found.trace, found.method, told, n) if found else _over_budget(TRACE, budget),
+            _reading(GAUSS_NEWTON, known.trace, known.method, told, n) if known else _over_budget(GAUSS_NEWTON, budget),
         ]
 
 
-def _reading(
-    metric: Metric, found: TraceEstimate | None, method: str, told: Mapping[str, float | str], n: int
-) -> Reading:
-    if found is None:
-        return Reading(metric.missing(Outcome.OVER_BUDGET, "the budget has no room for it", "raise budget.passes"))
+def _reading(metric: Metric, found: TraceEstimate, method: str, told: Mapping[str, float | str], n: int) -> Reading:
     details: dict[str, float | str | None] = {
         "method": method,
         "stopped": found.stopped,
@@ -97,10 +105,18 @@ def _reading(
     return Reading(measured)
 
 
+def _over_budget(metric: Metric, budget: Budget) -> Reading:
+    reason = f"the budget that was left ({budget.passes:.3g} passes, {budget.seconds:.3g} s) has no room for it"
+    return Reading(metric.missing(Outcome.OVER_BUDGET, reason, "raise budget.passes or budget.seconds"))
+
+
 def _second_opinion(surface: Surface, found: TraceEstimate, products: int, seed: int) -> dict[str, float | str]:
     """XTrace beside the trace; they differ where they are farther apart than both errors, XTrace's doubled, explain."""
     source, like = generator(seed, "xtrace"), surface.origin
-    other = xtrace(Hessian(surface), len(like), num_matvecs=products, source=source, like=like)
+    try:
+        other = xtrace(Hessian(surface), len(like), num_matvecs=products, source=source, like=like)
+    except OutOfTime:
+        return {"xtrace_says": "the time ended before"}
     apart = abs(other.estimate - found.estimate)
     allowed = 4 * ((2 * other.standard_error) ** 2 + (found.standard_error or 0.0) ** 2) ** 0.5
     rounding = 1e-4 * abs(found.estimate)

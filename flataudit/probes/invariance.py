@@ -1,6 +1,7 @@
 """Which measures of a candidate stand still when the same function is written with other parameters."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import ClassVar
 
@@ -8,6 +9,7 @@ from pydantic import PositiveFloat, PositiveInt
 
 from flataudit.contracts import AuditData, Differentiable, Reading
 from flataudit.curvature.ascent import worst_rises
+from flataudit.curvature.deadline import Deadline, OutOfTime, out_of_time
 from flataudit.curvature.noise import average_rises
 from flataudit.curvature.relative_flatness import relative_flatness
 from flataudit.curvature.reparametrisation import Reparametrised, before_batch_norm, rescaled_pair
@@ -53,7 +55,7 @@ class Invariance(Record):
     measures; every measure's own is in the details.
     """
 
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     requires: ClassVar[type] = Differentiable
     role: ClassVar[Role] = "train"
     metrics: ClassVar[tuple[Metric, ...]] = (RESCALING, BATCH_NORM, TEMPERATURE)
@@ -72,47 +74,50 @@ class Invariance(Record):
             reason = f"{budget.passes:.3g} passes have no room for {_MEASUREMENTS} measurements on {len(few)} examples"
             advice = "raise budget.passes, or take fewer examples"
             return [Reading(m.missing(Outcome.OVER_BUDGET, reason, advice)) for m in self.metrics]
-        each = Budget(passes=min(64.0, share), seconds=budget.seconds / _MEASUREMENTS)
-        before = _measures(surface, seed, each)
-        pair, norm = rescaled_pair(surface, self.factor), before_batch_norm(surface, self.factor)
-        readings = [
-            self._moved(RESCALING, pair, before, few, seed, each)
-            or _absent(RESCALING, "no two layers can be rescaled"),
-            self._moved(BATCH_NORM, norm, before, few, seed, each)
-            or _absent(BATCH_NORM, "no weights before a batch norm"),
-        ]
-        if model.task == "regression":
-            return [*readings, _absent(TEMPERATURE, "a regression has no logits")]
-        warmer = (Reparametrised(model, factor=self.factor), "logits")
-        return [*readings, self._moved(TEMPERATURE, warmer, before, few, seed, each) or _absent(TEMPERATURE, "")]
+        deadline, passes = Deadline().sooner(budget.seconds), min(64.0, share)
+        try:
+            with surface.within(deadline.left):
+                pair, norm = rescaled_pair(surface, self.factor), before_batch_norm(surface, self.factor)
+        except OutOfTime:
+            return out_of_time(self.metrics, budget)
+        before = _measures(surface, seed, passes, deadline.left / 4)
+        warmer = None if model.task == "regression" else (Reparametrised(model, factor=self.factor), "logits")
+        changes = (
+            (RESCALING, pair, "no two layers can be rescaled"),
+            (BATCH_NORM, norm, "no weights before a batch norm"),
+            (TEMPERATURE, warmer, "a regression has no logits"),
+        )
+        readings = []
+        for left, (metric, other, why_not) in zip((3, 2, 1), changes, strict=True):
+            if other is None:
+                readings.append(Reading(metric.missing(Outcome.NOT_APPLICABLE, why_not)))
+            else:
+                model_after, what = other
+                after = _measures(Surface.of(model_after, few), seed, passes, deadline.left / left)
+                model_after.charge()
+                readings.append(self._moved(metric, what, before, after, few))
+        return readings
 
     def _moved(
-        self,
-        metric: Metric,
-        other: tuple[Reparametrised, str] | None,
-        before: Mapping[str, float],
-        data: AuditData,
-        seed: int,
-        budget: Budget,
-    ) -> Reading | None:
-        if other is None:
-            return None
-        model, what = other
-        after = _measures(Surface.of(model, data), seed, budget)
-        model.charge()
+        self, metric: Metric, what: str, before: Mapping[str, float], after: Mapping[str, float], data: AuditData
+    ) -> Reading:
         moves = {name: after[name] / before[name] - 1 for name in before if before[name] and name in after}
-        largest = max((abs(moves[name]) for name in _RELATIVE if name in moves), default=0.0)
+        relative = [abs(moves[name]) for name in _RELATIVE if name in moves]
+        if not relative:
+            reason = "the time ended before any of the relative measures was taken twice"
+            return Reading(metric.missing(Outcome.OVER_BUDGET, reason, "raise budget.seconds, or take fewer examples"))
         details: dict[str, float | str | None] = {"what": what, "factor": self.factor, **moves}
-        return Reading(metric.measured(largest, standard_error=0.0, n=len(data), details=details))
+        return Reading(metric.measured(max(relative), standard_error=0.0, n=len(data), details=details))
 
 
-def _absent(metric: Metric, reason: str) -> Reading:
-    return Reading(metric.missing(Outcome.NOT_APPLICABLE, reason))
+def _measures(surface: Surface, seed: int, passes: float, seconds: float) -> dict[str, float]:
+    """Each measure at modest effort, with the same random numbers before and after.
 
-
-def _measures(surface: Surface, seed: int, budget: Budget) -> dict[str, float]:
-    """Each measure at modest effort, with the same random numbers before and after."""
-    traces: Mapping[str, Callable[[], float | None]] = {
+    Each may take an even share of the time that the ones before it left. One that came near its end may have been cut
+    short, and would then move for that reason alone: it is left out.
+    """
+    budget, deadline = Budget(passes=passes, seconds=1e9), Deadline().sooner(seconds)
+    measures: Mapping[str, Callable[[], float | None]] = {
         "hessian_trace": lambda: _estimate(hessian_trace(surface, seed, relative_error=0.05, budget=budget)),
         "weighted_trace": lambda: _estimate(weighted_trace(surface, seed, relative_error=0.05, budget=budget)),
         "relative_flatness": lambda: _flatness(surface, seed, budget),
@@ -121,8 +126,14 @@ def _measures(surface: Surface, seed: int, budget: Budget) -> dict[str, float]:
         "sharpness_filter": lambda: _worst(surface, seed, "filter", 0.1, budget),
         "sharpness_average": lambda: _average(surface, seed, budget),
     }
-    found = {name: measure() for name, measure in traces.items()}
-    return {name: value for name, value in found.items() if value is not None}
+    found = {}
+    for place, (name, measure) in enumerate(measures.items()):
+        share = deadline.left / (len(measures) - place)
+        with surface.within(share) as end, suppress(OutOfTime):
+            value = measure()
+            if value is not None and end.left >= share / 2:
+                found[name] = value
+    return found
 
 
 def _estimate(found: HessianTraces | None) -> float | None:

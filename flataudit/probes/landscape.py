@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from flataudit.contracts import AuditData, Differentiable, Reading
+from flataudit.curvature.deadline import OutOfTime, out_of_time
 from flataudit.curvature.directions import filter_normalised
 from flataudit.curvature.objective import Objective
 from flataudit.curvature.randomness import generator
@@ -15,6 +16,10 @@ from flataudit.specs import Budget, Role
 from flataudit.statistics.means import mean
 
 __all__ = ["Landscape"]
+
+
+_FEWEST = 2
+"""Directions without which there is no error."""
 
 
 class Landscape(Record):
@@ -37,7 +42,7 @@ class Landscape(Record):
     )
 
     directions: PositiveInt = Field(2, ge=2)
-    """Random directions; each is walked both ways."""
+    """Random directions; each is walked both ways. Fewer, two at least, where time ends."""
     distance: PositiveFloat = 0.5
     """Distance at which the rise is taken; the curves reach as far."""
     steps: PositiveInt = Field(5, ge=2)
@@ -48,14 +53,19 @@ class Landscape(Record):
         objective = Objective(model, data)
         source = generator(seed, "landscape")
         offsets = np.linspace(-self.distance, self.distance, 2 * self.steps + 1)
-        base = objective.loss(objective.origin)
-        curves = []
-        for _ in range(self.directions):
-            direction = filter_normalised(model.parameters, source)
-            curves.append([objective.loss(objective.origin + float(t) * direction) if t else base for t in offsets])
+        curves: list[list[float]] = []
+        try:
+            with objective.within(budget.seconds):
+                base = objective.loss(objective.origin)
+                for _ in range(self.directions):
+                    step = filter_normalised(model.parameters, source)
+                    curves.append([objective.loss(objective.origin + float(t) * step) if t else base for t in offsets])
+        except OutOfTime:
+            if len(curves) < _FEWEST:
+                return out_of_time(self.metrics, budget, "raise budget.seconds, or lower directions or steps")
         losses = np.array(curves)
         found = mean(losses[:, [0, -1]].mean(axis=1) - base)
         measured = self.metrics[0].measured(
-            **vars(found) | {"n": len(data)}, details={"distance": self.distance, "directions": self.directions}
+            **vars(found) | {"n": len(data)}, details={"distance": self.distance, "directions": len(curves)}
         )
         return [Reading(measured, {"landscape/steps": Array.pack(offsets), "landscape/curves": Array.pack(losses)})]

@@ -7,6 +7,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from flataudit.contracts import AuditData, Differentiable, Reading
 from flataudit.curvature import entropy
+from flataudit.curvature.deadline import OutOfTime
 from flataudit.curvature.entropy import Neighbourhood, reference
 from flataudit.curvature.scales import Scale, scale_of
 from flataudit.curvature.surface import Surface
@@ -62,14 +63,17 @@ class LocalEntropy(Record):
             return [_over(f"it takes {needed:.3g} passes and {budget.passes:.3g} are left")]
         surface = Surface.of(model, data, self.parameters)
         area = Neighbourhood(scale_of(surface, self.scale), self.gamma, self.inverse_temperature)
-        found = entropy.local_entropy(
-            surface,
-            seed,
-            start=reference(surface, seed, area=area, num_matvecs=self.num_matvecs),
-            chains=self.chains,
-            rungs=self.rungs,
-            seconds=budget.seconds,
-        )
+        try:
+            with surface.within(budget.seconds):
+                found = entropy.local_entropy(
+                    surface,
+                    seed,
+                    start=reference(surface, seed, area=area, num_matvecs=self.num_matvecs),
+                    chains=self.chains,
+                    rungs=self.rungs,
+                )
+        except OutOfTime:
+            found = None
         if found is None:
             return [_over(f"the chains did not end within {budget.seconds:.3g} s")]
         details = {

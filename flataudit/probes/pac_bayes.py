@@ -1,8 +1,8 @@
 """How much noise the weights bear before accuracy suffers, and what that proves about unseen examples."""
 
 import math
-import time
 from collections.abc import Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,6 +13,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from scipy.special import stdtrit
 
 from flataudit.contracts import AuditData, Differentiable, Reading
+from flataudit.curvature.deadline import Deadline, OutOfTime, out_of_time
 from flataudit.curvature.hutchinson import TraceEstimate
 from flataudit.curvature.noise import NoisyAnswers
 from flataudit.curvature.pac_bayes import pac_bayes_kl
@@ -93,8 +94,18 @@ class PacBayes(Record):
         purse = _Purse(model, budget, len(data))
         if not purse.holds(0.5 + self.draws / 2):
             return [Reading(metric.missing(Outcome.OVER_BUDGET, "no room for a σ", _MORE)) for metric in self.metrics]
-        noisy = NoisyAnswers(Surface.of(model, data, self.parameters), seed, partial(correctness, model.task))
-        return [Reading(self._sigma(noisy, purse)), Reading(self._bound(noisy, purse))]
+        surface = Surface.of(model, data, self.parameters)
+        with surface.within(budget.seconds) as deadline:
+            try:
+                deadline.check()
+                noisy = NoisyAnswers(surface, seed, partial(correctness, model.task))
+            except OutOfTime:
+                return out_of_time(self.metrics, budget)
+            first = Reading(self._sigma(noisy, purse))
+            try:
+                return [first, Reading(self._bound(noisy, purse))]
+            except OutOfTime:
+                return [first, *out_of_time([BOUND], budget)]
 
     def _sigma(self, noisy: NoisyAnswers, purse: "_Purse") -> Measurement:
         if noisy.clean <= self.drop:
@@ -205,37 +216,44 @@ class _Drops:
     def bracket(self, target: float, purse: "_Purse") -> tuple[float, float]:
         """The largest σ that is known to cost no more than the target, or 0, and the smallest that is, or infinity."""
         low, high, sigma = 0.0, math.inf, _START * self.unit
-        while purse.holds(self.draws / 2):
-            if self.at(sigma) <= target:
-                low, step = sigma, min(sigma * _FACTOR, _LARGEST * self.unit)
-            else:
-                high, step = sigma, max(sigma / _FACTOR, _SMALLEST * self.unit)
-            if step == sigma or (low > 0 and high < math.inf):
-                break
-            sigma = step
+        with suppress(OutOfTime):
+            while purse.holds(self.draws / 2):
+                if self.at(sigma) <= target:
+                    low, step = sigma, min(sigma * _FACTOR, _LARGEST * self.unit)
+                else:
+                    high, step = sigma, max(sigma / _FACTOR, _SMALLEST * self.unit)
+                if step == sigma or (low > 0 and high < math.inf):
+                    break
+                sigma = step
         return low, high
 
     def halve(self, low: float, high: float, target: float, tolerance: float, purse: "_Purse") -> tuple[float, float]:
         """A narrower bracket, down to the tolerance or to where the noise of the drop hides on which side σ lies."""
-        while high / low > 1 + tolerance and purse.holds(self.draws / 2):
-            middle = math.sqrt(low * high)
-            drop, error = self.at(middle), self.known[middle].standard_error or 0.0
-            low, high = (middle, high) if drop <= target else (low, middle)
-            if abs(drop - target) < error / 4:
-                break
+        with suppress(OutOfTime):
+            while high / low > 1 + tolerance and purse.holds(self.draws / 2):
+                middle = math.sqrt(low * high)
+                drop, error = self.at(middle), self.known[middle].standard_error or 0.0
+                low, high = (middle, high) if drop <= target else (low, middle)
+                if abs(drop - target) < error / 4:
+                    break
         return low, high
 
     def log_error(self, sigma: float, purse: "_Purse") -> tuple[float, float] | None:
         """Standard error of ln σ by the delta method, and the half width of its interval; None: unknown."""
-        sides = [sigma / _APART, sigma * _APART]
-        if not purse.holds(self.draws):
-            sides = [max(s for s in self.known if s <= sigma), min(s for s in self.known if s > sigma)]
-        slope = (self.at(sides[1]) - self.at(sides[0])) / math.log(sides[1] / sides[0])
+        known = max(s for s in self.known if s <= sigma), min(s for s in self.known if s > sigma)
+        try:
+            slope = self._slope(*((sigma / _APART, sigma * _APART) if purse.holds(self.draws) else known))
+        except OutOfTime:
+            slope = self._slope(*known)
         nearest = self.known[min(self.known, key=lambda s: abs(math.log(s / sigma)))]
         if slope <= 0 or not nearest.standard_error:
             return None
         error = nearest.standard_error / slope
         return error, float(stdtrit(nearest.degrees_of_freedom, 0.975)) * error
+
+    def _slope(self, low: float, high: float) -> float:
+        """Of the drop in ln σ."""
+        return (self.at(high) - self.at(low)) / math.log(high / low)
 
 
 def _search(drops: _Drops, probe: PacBayes, purse: "_Purse") -> _Found:
@@ -268,12 +286,12 @@ class _Purse:
 
     def __init__(self, model: Differentiable, budget: Budget, n: int) -> None:
         self._model, self._budget, self._n = model, budget, n
-        self._before, self._began = copy(model.meter), time.monotonic()
+        self._before, self._deadline = copy(model.meter), Deadline().sooner(budget.seconds)
 
     def holds(self, passes: float) -> bool:
         """Whether there is room for so many more."""
         spent = self._model.meter.cost(self._before, self._n).passes
-        return spent + passes <= self._budget.passes and time.monotonic() - self._began < self._budget.seconds
+        return spent + passes <= self._budget.passes and not self._deadline.over
 
 
 def _why_not(noisy: NoisyAnswers, parameters: Sequence[str]) -> str:

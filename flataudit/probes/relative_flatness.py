@@ -6,6 +6,7 @@ from typing import ClassVar
 from pydantic import PositiveFloat, PositiveInt
 
 from flataudit.contracts import AuditData, Differentiable, Reading
+from flataudit.curvature.deadline import Deadline, OutOfTime, out_of_time
 from flataudit.curvature.hutchinson import TraceEstimate
 from flataudit.curvature.relative_flatness import chosen_layer, relative_flatness
 from flataudit.curvature.reparametrisation import Reparametrised, logit_scale
@@ -45,7 +46,7 @@ class RelativeFlatness(Record):
     estimate them, with Student's interval.
     """
 
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     requires: ClassVar[type] = Differentiable
     role: ClassVar[Role] = "train"
     metrics: ClassVar[tuple[Metric, ...]] = (WEIGHTED, RELATIVE, NORMALISED)
@@ -63,39 +64,69 @@ class RelativeFlatness(Record):
         """Three numbers with their errors."""
         third = budget.model_copy(update={"passes": min(budget.passes / 3, 2.0 * self.max_matvecs)})
         surface = Surface.of(model, data, self.parameters)
-        found = weighted_trace(surface, seed, relative_error=self.relative_error, budget=third)
+        with surface.within(budget.seconds) as deadline:
+            # Each may take an even share of the time that the ones before it left.
+            share = third.model_copy(update={"seconds": budget.seconds / 3})
+            first = self._weighted(surface, seed, share)
+            share = third.model_copy(update={"seconds": deadline.left / 2})
+            second = self._relative(surface, seed, share)
+            share = third.model_copy(update={"seconds": deadline.left})
+            return [first, second, self._normalised(model, data, seed, share)]
+
+    def _weighted(self, surface: Surface, seed: int, budget: Budget) -> Reading:
+        try:
+            with surface.within(budget.seconds):
+                slope = float(surface.slope_here()[1].norm())
+                found = weighted_trace(surface, seed, relative_error=self.relative_error, budget=budget)
+        except OutOfTime:
+            return out_of_time([WEIGHTED], budget)[0]
+        if found is None:
+            return _over_budget(WEIGHTED, budget)
+        return _reading(WEIGHTED, found.trace, len(surface.data), method=found.method, gradient_norm=slope)
+
+    def _relative(self, surface: Surface, seed: int, budget: Budget) -> Reading:
         layer = chosen_layer(surface, self.layer)
-        flatness = relative_flatness(surface, seed, layer=layer, relative_error=self.relative_error, budget=third)
-        slope = float(surface.slope_here()[1].norm())
-        return [
-            _reading(
-                WEIGHTED,
-                found.trace if found else None,
-                len(data),
-                method=found.method if found else "",
-                gradient_norm=slope,
-            ),
-            _reading(RELATIVE, flatness, len(data), layer=layer, gradient_norm=slope),
-            self._normalised(model, data, seed, third),
-        ]
+        try:
+            with surface.within(budget.seconds):
+                slope = float(surface.slope_here()[1].norm())
+                found = relative_flatness(surface, seed, layer=layer, relative_error=self.relative_error, budget=budget)
+        except OutOfTime:
+            return out_of_time([RELATIVE], budget)[0]
+        if found is None:
+            return _over_budget(RELATIVE, budget)
+        return _reading(RELATIVE, found, len(surface.data), layer=layer, gradient_norm=slope)
 
     def _normalised(self, model: Differentiable, data: AuditData, seed: int, budget: Budget) -> Reading:
         if model.task == "regression":
             return Reading(NORMALISED.missing(Outcome.NOT_APPLICABLE, "a regression has no logits"))
-        scale = logit_scale(model, data)
+        deadline = Deadline().sooner(budget.seconds)
+        try:
+            scale = logit_scale(model, data, deadline=deadline)
+        except OutOfTime:
+            return out_of_time([NORMALISED], budget)[0]
         if scale == 0:
             return Reading(NORMALISED.missing(Outcome.NOT_APPLICABLE, "all logits of an example are equal"))
         other = Reparametrised(model, factor=1 / scale)
         surface = Surface.of(other, data, self.parameters)
-        found = weighted_trace(surface, seed, relative_error=self.relative_error, budget=budget)
-        slope = float(surface.slope_here()[1].norm())
-        other.charge()
-        return _reading(NORMALISED, found.trace if found else None, len(data), logit_scale=scale, gradient_norm=slope)
+        try:
+            with surface.within(deadline.left):
+                slope = float(surface.slope_here()[1].norm())
+                found = weighted_trace(surface, seed, relative_error=self.relative_error, budget=budget)
+        except OutOfTime:
+            return out_of_time([NORMALISED], budget)[0]
+        finally:
+            other.charge()
+        if found is None:
+            return _over_budget(NORMALISED, budget)
+        return _reading(NORMALISED, found.trace, len(data), logit_scale=scale, gradient_norm=slope)
 
 
-def _reading(metric: Metric, found: TraceEstimate | None, n: int, **details: float | str) -> Reading:
-    if found is None:
-        return Reading(metric.missing(Outcome.OVER_BUDGET, "the budget has no room for it", "raise budget.passes"))
+def _over_budget(metric: Metric, budget: Budget) -> Reading:
+    reason = f"its share of the budget ({budget.passes:.3g} passes, {budget.seconds:.3g} s) has no room for it"
+    return Reading(metric.missing(Outcome.OVER_BUDGET, reason, "raise budget.passes or budget.seconds"))
+
+
+def _reading(metric: Metric, found: TraceEstimate, n: int, **details: float | str) -> Reading:
     return Reading(
         metric.measured(
             found.estimate,

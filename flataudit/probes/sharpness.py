@@ -1,6 +1,5 @@
 """How much the loss can rise, and rises on average, near the parameters."""
 
-import time
 from collections.abc import Sequence
 from copy import copy
 from typing import Annotated, ClassVar
@@ -9,6 +8,7 @@ from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
 
 from flataudit.contracts import AuditData, Differentiable, Reading
 from flataudit.curvature.ascent import worst_rises
+from flataudit.curvature.deadline import Deadline
 from flataudit.curvature.noise import average_rises
 from flataudit.curvature.scales import Scale, scale_of
 from flataudit.curvature.surface import Surface
@@ -102,15 +102,16 @@ class Sharpness(Record):
             ModelError: the loss is not finite at the parameters themselves.
         """
         purse = _Purse(model, budget, len(data))
-        if purse.left().passes < _FEWEST:
+        if purse.share(1).passes < _FEWEST:
             return [_over_budget(metric) for metric in self.metrics]
         surface = Surface.of(model, data, self.parameters)
+        # Each may take an even share of the time that the ones before it left.
         return [
-            self._worst(surface, L2, "unit", self.rho, seed, purse.left()),
-            self._worst(surface, ADAPTIVE, "element", self.rho_adaptive, seed, purse.left()),
-            self._worst(surface, FILTER, "filter", self.rho_filter, seed, purse.left()),
-            self._average(surface, AVERAGE, "element", self.sigma, seed, purse.left()),
-            self._average(surface, ISOTROPIC, "unit", self.sigma_isotropic, seed, purse.left()),
+            self._worst(surface, L2, "unit", self.rho, seed, purse.share(5)),
+            self._worst(surface, ADAPTIVE, "element", self.rho_adaptive, seed, purse.share(4)),
+            self._worst(surface, FILTER, "filter", self.rho_filter, seed, purse.share(3)),
+            self._average(surface, AVERAGE, "element", self.sigma, seed, purse.share(2)),
+            self._average(surface, ISOTROPIC, "unit", self.sigma_isotropic, seed, purse.share(1)),
         ]
 
     def _worst(
@@ -172,13 +173,13 @@ class _Purse:
 
     def __init__(self, model: Differentiable, budget: Budget, n: int) -> None:
         self._model, self._budget, self._n = model, budget, n
-        self._before, self._began = copy(model.meter), time.monotonic()
+        self._before, self._deadline = copy(model.meter), Deadline().sooner(budget.seconds)
 
-    def left(self) -> Budget:
+    def share(self, parts: int) -> Budget:
+        """All the passes that are left, and one of so many equal parts of the time."""
         spent = self._model.meter.cost(self._before, self._n).passes
-        seconds = time.monotonic() - self._began
         return self._budget.model_copy(
-            update={"passes": self._budget.passes - spent, "seconds": self._budget.seconds - seconds}
+            update={"passes": self._budget.passes - spent, "seconds": self._deadline.left / parts}
         )
 
 

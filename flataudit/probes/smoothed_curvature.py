@@ -7,6 +7,7 @@ from typing import ClassVar
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from flataudit.contracts import AuditData, Meter, Perturbable, Reading
+from flataudit.curvature.deadline import Deadline, OutOfTime, out_of_time
 from flataudit.curvature.moved_loss import MovedLoss
 from flataudit.curvature.zeroth_order import SmoothedTrace, average_rise, smoothed_trace, worst_rise
 from flataudit.evidence import Array, Metric, Outcome, Record
@@ -75,9 +76,13 @@ class SmoothedCurvature(Record):
             return [Reading(metric.missing(Outcome.NOT_APPLICABLE, reason)) for metric in self.metrics]
         if 2 * budget.passes < 2 * self.draws + 20:
             return [_over_budget(metric) for metric in self.metrics]
-        before = copy(model.meter)
-        loss = MovedLoss(model, data)
-        average, worst = self._average(loss, seed), self._worst(loss, seed)
+        before, readings = copy(model.meter), list[Reading]()
+        try:
+            loss = MovedLoss(model, data, deadline=Deadline().sooner(budget.seconds))
+            readings.append(self._average(loss, seed))
+            readings.append(self._worst(loss, seed))
+        except OutOfTime:
+            return out_of_time([TRACE], budget) + readings + out_of_time((AVERAGE, WORST)[len(readings) :], budget)
         left = budget.model_copy(update={"passes": max(1e-9, budget.passes - _spent(model.meter, before, len(data)))})
         found = smoothed_trace(
             loss,
@@ -89,8 +94,7 @@ class SmoothedCurvature(Record):
         )
         return [
             _over_budget(TRACE) if found is None else _traced(found, len(data), fixed=self.step is not None),
-            average,
-            worst,
+            *readings,
         ]
 
     def _average(self, loss: MovedLoss, seed: int) -> Reading:
@@ -103,7 +107,7 @@ class SmoothedCurvature(Record):
             standard_error=found.standard_error,
             interval=found.interval,
             n=len(loss.data),
-            details={"sigma": self.sigma, "draws": self.draws},
+            details={"sigma": self.sigma, "draws": found.draws},
         )
         return Reading(measured)
 

@@ -1,12 +1,14 @@
 """The whole spectrum of the Hessian: how many directions are curved, and how far the data narrow the parameters."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import ClassVar
 
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from flataudit.contracts import AuditData, Differentiable, Reading
+from flataudit.curvature.deadline import OutOfTime
 from flataudit.curvature.lanczos import SharedRun
 from flataudit.curvature.slq import (
     Functional,
@@ -86,9 +88,11 @@ class SpectralDensity(Record):
         plan = Plan(self.outlier_steps, self.vectors, self.steps)
         refused = plan.refusal(surface, run, budget)
         if refused is None:
-            found = quadrature(surface, seed, plan=plan, run=run, budget=budget)
-            if found is not None:
-                return self._readings(surface, run, found)
+            with surface.within(budget.seconds), suppress(OutOfTime):
+                run.slope()  # while there is time for it: the density is read beside it
+                found = quadrature(surface, seed, plan=plan, run=run, budget=budget)
+                if found is not None:
+                    return self._readings(surface, run, found)
             refused = f"{budget.seconds:g} s ran out", "raise budget.seconds, or take fewer steps or vectors"
         return [Reading(m.missing(Outcome.OVER_BUDGET, *refused)) for m in self.metrics]
 

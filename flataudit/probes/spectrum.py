@@ -6,6 +6,7 @@ from typing import ClassVar
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from flataudit.contracts import AuditData, Differentiable, Reading
+from flataudit.curvature.deadline import OutOfTime, out_of_time
 from flataudit.curvature.extremes import End, Extreme, Extremes, Proof, extreme_eigenvalues
 from flataudit.curvature.lanczos import SharedRun, Tridiagonal, steps_within
 from flataudit.curvature.stationarity import stationarity
@@ -83,6 +84,15 @@ class Spectrum(Record):
     def measure(self, model: Differentiable, data: AuditData, seed: int, budget: Budget) -> Sequence[Reading]:
         """All from one run and one gradient; a value that has not converged is an outcome with the best so far."""
         surface = Surface.of(model, data, self.parameters)
+        try:
+            with surface.within(budget.seconds):
+                return self._measured(surface, seed, budget)
+        except OutOfTime:
+            if not surface.knows("gradient"):
+                return out_of_time(self.metrics, budget)
+            return [*out_of_time(self.metrics[:-1], budget), Reading(_gradient(surface, {}))]
+
+    def _measured(self, surface: Surface, seed: int, budget: Budget) -> Sequence[Reading]:
         run = SharedRun.of(surface, seed, along_gradient=self.proof == "residual")
         affordable = run.ready + int((budget.passes - 1) / 2)
         remembered = steps_within(budget.memory_bytes / 2, surface.origin)
@@ -91,6 +101,7 @@ class Spectrum(Record):
             what = "memory_bytes" if remembered < affordable else "passes"
             found = [_over_budget(metric, what) for metric in self.metrics[:-1]]
             return [Reading(m) for m in (*found, _gradient(surface, {}))]
+        run.slope()  # while there is time for it: every number is read beside it
         ends = extreme_eigenvalues(
             run,
             relative_error=self.relative_error,
@@ -110,7 +121,7 @@ class Spectrum(Record):
             self._condition(run.to(ends.steps), ends, told),
             _gradient(surface, slope),
         ]
-        return [Reading(m.model_copy(update={"n": len(data)})) for m in found]
+        return [Reading(m.model_copy(update={"n": len(surface.data)})) for m in found]
 
     def _condition(self, known: Tridiagonal, ends: Extremes, told: Details) -> Measurement:
         """λ_max / λ of the smallest converged Ritz value λ ≥ floor λ_max; there may be eigenvalues between the two."""

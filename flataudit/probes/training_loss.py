@@ -6,6 +6,7 @@ from typing import ClassVar
 from pydantic import PositiveInt
 
 from flataudit.contracts import AuditData, Differentiable, Reading
+from flataudit.curvature.deadline import OutOfTime, out_of_time
 from flataudit.curvature.structure import Pass
 from flataudit.curvature.surface import Surface
 from flataudit.evidence import Metric, Record
@@ -39,9 +40,14 @@ class TrainingLoss(Record):
     def measure(self, model: Differentiable, data: AuditData, seed: int, budget: Budget) -> Sequence[Reading]:
         """The one metric."""
         surface = Surface.of(model, data)
-        seen = Pass(surface, next(surface.batches(0, min(self.examples, len(data))))).recorder
+        try:
+            with surface.within(budget.seconds):
+                seen = Pass(surface, next(surface.batches(0, min(self.examples, len(data))))).recorder
+                loss = surface.loss_here()
+        except OutOfTime:
+            return out_of_time(self.metrics, budget)
         details = {
             "normalisation": "gathered statistics" if seen.statistics else "none gathered",
             "parameters": float(sum(parameter.numel() for parameter in model.parameters.values())),
         }
-        return [Reading(LOSS.measured(surface.loss_here(), standard_error=0.0, n=len(data), details=details))]
+        return [Reading(LOSS.measured(loss, standard_error=0.0, n=len(data), details=details))]

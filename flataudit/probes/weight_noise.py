@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import PositiveFloat, PositiveInt
 
 from flataudit.contracts import AuditData, Perturbable, Reading
+from flataudit.curvature.deadline import Deadline, OutOfTime, out_of_time
 from flataudit.evidence import Array, Metric, Record
 from flataudit.specs import Budget, Role
 from flataudit.statistics.correctness import correctness
@@ -44,9 +45,15 @@ class WeightNoise(Record):
     def measure(self, model: Perturbable, data: AuditData, seed: int, budget: Budget) -> Sequence[Reading]:
         """Mean correctness of every example over the draws."""
         assert data.targets is not None
-        total = np.zeros(len(data))
-        for weights in self._disturbed(model.weights(), seed):
-            total += correctness(model.task, model.predict_at(weights, data.inputs), data.targets)
+        total, deadline = np.zeros(len(data)), Deadline().sooner(budget.seconds)
+        try:
+            for weights in self._disturbed(model.weights(), seed):
+                batches = deadline.each(data.batches(model.batch_size))
+                answers = np.concatenate([model.predict_at(weights, inputs) for inputs, _ in batches])
+                total += correctness(model.task, answers, data.targets)
+        except OutOfTime:
+            # Fewer draws would be another number: that of each example's mean over the same draws is what compares.
+            return out_of_time(self.metrics, budget, "raise budget.seconds, or lower draws")
         right = total / self.draws
         name = self.metrics[0].name
         details = {"sigma": self.sigma, "draws": self.draws}

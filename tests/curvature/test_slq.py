@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import pytest
@@ -35,6 +36,9 @@ class Diagonal:
 
     def __init__(self, values: Tensor) -> None:
         self.values, self.origin = values, torch.zeros_like(values)
+
+    def within(self, seconds: float) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def remember(self, _: object, compute: Callable[[], Quadrature]) -> Quadrature:
         return compute()
