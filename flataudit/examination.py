@@ -7,14 +7,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from flataudit import plugins
-from flataudit.contracts import AuditData, Backend, DataSource, Predictor, Probe, Reading
+from flataudit.contracts import AuditData, Backend, DataSource, Loaded, Predictor, Probe, Reading
 from flataudit.errors import DataError, FlatauditError, ModelError, UntrustedError
 from flataudit.evidence import AuditProtocol, Cost, Evidence, Examined, Measurement, Metric, Outcome
 from flataudit.manifest import manifest_digest
@@ -27,15 +27,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "Refusal",
     "artifact_size",
     "examine",
+    "examine_loaded",
     "failed_evidence",
     "libraries",
     "load_data",
     "make_probe",
     "measure_all",
     "merged",
+    "opened",
+    "sample_of",
     "spoken",
+    "told",
 ]
 
 Announce = Callable[[str, float], None]
@@ -77,6 +82,19 @@ def load_data(spec: DataSpec) -> AuditData:
     return data
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """Why no number is taken of a candidate."""
+
+    reason: str
+    advice: str | None
+    outcome: Outcome = Outcome.FAILED
+
+    def evidence(self, job: Job, data: Sequence[AuditData] = ()) -> Examined:
+        """The evidence that says so."""
+        return failed_evidence(job, self.reason, self.advice, self.outcome, data)
+
+
 def examine(job: Job, announce: Announce, finished: Callable[[Examined], None] | None = None) -> Examined:
     """Load the candidate, run every probe, and return the evidence; a candidate's failure is evidence too.
 
@@ -87,22 +105,51 @@ def examine(job: Job, announce: Announce, finished: Callable[[Examined], None] |
     """
     data = aligned([load_data(spec) for spec in job.data])
     started = time.monotonic()
+    found: Loaded | Examined | Refusal = opened(job, data)
+    if isinstance(found, Loaded):
+        found = examine_loaded(job, found, data, announce=announce, started=started, finished=finished)
+    return found.evidence(job, data) if isinstance(found, Refusal) else found
+
+
+def opened(job: Job, data: Sequence[AuditData]) -> Loaded | Refusal:
+    """The candidate's model, checked on a few of the validation examples, or why there is none."""
     known = plugins.names("backends")
     if job.candidate.flavour not in known:
         reason = f"models of flavour {job.candidate.flavour!r} are not yet audited (only {', '.join(known)})"
-        return failed_evidence(job, reason, "log the model as PyTorch", Outcome.NOT_APPLICABLE, data)
+        return Refusal(reason, "log the model as PyTorch", Outcome.NOT_APPLICABLE)
     try:
         _verify(job)
         read_mlmodel(Path(job.artifact)).refuse_another_served(job.candidate.flavour)
         backend = cast("Backend", plugins.make("backends", job.candidate.flavour))
-        loaded = backend.load(job, _sample(data))
+        return backend.load(job, sample_of(data))
     except UntrustedError as error:
-        return failed_evidence(job, str(error), error.remedy, Outcome.FAILED, data)
+        return Refusal(str(error), error.remedy)
     except Exception as error:  # noqa: BLE001  # a hostile artifact may raise anything while it loads
         advice = error.remedy if isinstance(error, FlatauditError) else "check that it loads in this environment"
-        return failed_evidence(job, f"cannot be loaded: {_told(error)}", advice, Outcome.FAILED, data)
+        return Refusal(f"cannot be loaded: {told(error)}", advice)
+
+
+def examine_loaded(
+    job: Job,
+    loaded: Loaded,
+    data: Sequence[AuditData],
+    *,
+    announce: Announce,
+    started: float,
+    finished: Callable[[Examined], None] | None = None,
+) -> Examined | Refusal:
+    """Run every probe of a job on a model; a refusal where its answers changed meanwhile.
+
+    Args:
+        job: what to examine, and how.
+        loaded: its model.
+        data: its data sets, aligned.
+        announce: told what is done now.
+        started: when the time of its budget began, on the monotonic clock.
+        finished: given each probe's part of the evidence as soon as it is there.
+    """
     probes = [(spec.use, make_probe(spec)) for spec in job.probes]
-    model, sample = loaded.model, _sample(data)
+    model, sample = loaded.model, sample_of(data)
     before = _told_by(model, sample)
     protocol = _protocol(job, model.dtype, data)
 
@@ -133,7 +180,7 @@ def examine(job: Job, announce: Announce, finished: Callable[[Examined], None] |
     if apart is None:
         return found
     reason = f"changed while it was measured: its answers to the same inputs moved by {apart:.3g}"
-    return failed_evidence(job, reason, "log a model whose answers depend on its inputs alone", Outcome.FAILED, data)
+    return Refusal(reason, "log a model whose answers depend on its inputs alone")
 
 
 _MOST_MOVED = 1e-3
@@ -185,6 +232,10 @@ def failed_evidence(
     return Examined(evidence)
 
 
+_SHARE = 0.25
+"""Of the seconds that are left, what one run may take while several wait."""
+
+
 def measure_all(
     model: Predictor,
     data: Sequence[AuditData],
@@ -196,8 +247,13 @@ def measure_all(
     started: float | None = None,
     finished: Callable[[Sequence[Reading]], None] | None = None,
 ) -> list[Reading]:
-    """Run every probe on every data set of its role, within the budget that is left."""
+    """Run every probe on every data set of its role, within the budget that is left.
+
+    A run may take a quarter of the seconds that are left, or an even share of them where that is more: a slow probe
+    leaves time to those after it, and a quick one leaves them what it did not need.
+    """
     started = time.monotonic() if started is None else started
+    waiting = sum(len(_subjects(probe, data)) or 1 for _, probe in probes)
     readings: list[Reading] = []
     spent = 0.0
     for index, (name, probe) in enumerate(probes):
@@ -205,7 +261,9 @@ def measure_all(
         subjects: Sequence[AuditData | None] = _subjects(probe, data) or (None,)
         before = len(readings)
         for subject in subjects:
-            left = (budget.passes - spent, budget.seconds - (time.monotonic() - started))
+            seconds = budget.seconds - (time.monotonic() - started)
+            left = (budget.passes - spent, seconds * max(_SHARE, 1 / waiting))
+            waiting -= 1
             ran = _run(name, probe, model, subject, seed, budget, left)
             spent += ran[0].measurement.cost.passes if ran else 0.0
             readings.extend(ran)
@@ -248,7 +306,7 @@ def _measured(name: str, probe: Probe, model: Predictor, data: AuditData, seed: 
         readings = list(probe.measure(model, data, seed, budget))
     except Exception as error:  # noqa: BLE001  # a probe's or a model's failure is an outcome of this candidate
         advice = error.remedy if isinstance(error, FlatauditError) else None
-        readings = [Reading(m.missing(Outcome.FAILED, _told(error), advice)) for m in metrics]
+        readings = [Reading(m.missing(Outcome.FAILED, told(error), advice)) for m in metrics]
     spoken = {reading.measurement.metric for reading in readings}
     silent = [m for m in metrics if m.name not in spoken]
     readings += [Reading(m.missing(Outcome.FAILED, f"probe {name} gave no number for it")) for m in silent]
@@ -276,7 +334,8 @@ def _roles(probe: Probe) -> tuple[str, ...]:
     return (probe.role, *getattr(probe, "also", ()))
 
 
-def _sample(data: Sequence[AuditData]) -> AuditData:
+def sample_of(data: Sequence[AuditData]) -> AuditData:
+    """The few validation examples on which a model is tried."""
     return next(d for d in data if d.role == "validation").head(64)
 
 
@@ -344,10 +403,11 @@ def libraries() -> Mapping[str, str]:
     return found
 
 
-def _told(error: BaseException) -> str:
+def told(error: BaseException) -> str:
+    """An error in a line: flataudit's own as it stands, another with its kind."""
     text = str(error).strip().splitlines()
-    told = text[0] if text else "no message"
-    return told if isinstance(error, FlatauditError) else f"{type(error).__name__}: {told}"[:500]
+    line = text[0] if text else "no message"
+    return line if isinstance(error, FlatauditError) else f"{type(error).__name__}: {line}"[:500]
 
 
 def _peak_bytes() -> int:

@@ -1,4 +1,4 @@
-"""What parent and worker say to each other: one request as JSON, answers as length-prefixed frames.
+"""What a worker says to its parent, and the request that it was started with: JSON, then length-prefixed frames.
 
 A frame is two big-endian lengths (header 4 bytes, body 8 bytes), a JSON header and a raw body. The header carries
 the nonce of its request and says what the body is, so that its length is known, and refused, before it is read.
@@ -16,7 +16,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, field_
 from flataudit.errors import ModelError
 from flataudit.evidence import Array, Record
 from flataudit.sandbox.selftest import Grade
-from flataudit.specs import Job
+from flataudit.specs import DataKind, InputField, Job
 
 __all__ = [
     "MAX_BODY_BYTES",
@@ -30,7 +30,9 @@ __all__ = [
     "Limits",
     "ProgressNote",
     "Reach",
+    "Ready",
     "Request",
+    "Sample",
     "SelfTest",
     "encode",
     "text_limit",
@@ -56,6 +58,8 @@ class Limits(Record):
     """Of all its threads together; the parent's clock comes first, this holds if the parent dies."""
     file_bytes: PositiveInt = 2**30
     """Largest file that it may write."""
+    open_files: PositiveInt = 512
+    processes: PositiveInt = 512
 
 
 class Reach(Record):
@@ -74,6 +78,17 @@ class Reach(Record):
     """The user that it must not be."""
 
 
+class Sample(Record):
+    """What a model that only answers is loaded with, beside a few inputs: of labels, how many classes they have."""
+
+    kind: DataKind
+    fields: tuple[InputField, ...] = ()
+    class_names: tuple[str, ...] = ()
+    declared: bool = False
+    classes: PositiveInt | None = None
+    """None: the targets are no class numbers, one an example."""
+
+
 class Request(Record):
     """All that a worker is told, on its standard input."""
 
@@ -89,6 +104,8 @@ class Request(Record):
     limits: Limits
     job: Job | None = None
     """None: only say what you are kept from."""
+    sample: Sample | None = None
+    """Examine nothing: load the model, and answer the questions that come over the channel. None: examine."""
 
 
 Text = Annotated[str, Field(max_length=_MAX_TEXT)]
@@ -100,6 +117,18 @@ class ProgressNote(Record):
     kind: Literal["progress"] = "progress"
     what: Text
     share: Annotated[float, Field(ge=0, le=1)]
+
+
+class Ready(Record):
+    """A model has been loaded and waits for questions."""
+
+    kind: Literal["ready"] = "ready"
+    batch_size: Annotated[int, Field(ge=1, le=2**20)]
+    dtype: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,20}$")]
+    """That it computes in."""
+    notes: Annotated[tuple[Annotated[str, Field(max_length=1000)], ...], Field(max_length=12)] = ()
+    no_curvature_because: Annotated[str, Field(max_length=1000)] | None = None
+    no_probabilities_because: Annotated[str, Field(max_length=1000)] | None = None
 
 
 class ArrayHeader(Record):
@@ -147,7 +176,7 @@ class SelfTest(Record):
 
 
 Content = Annotated[
-    ProgressNote | ArrayHeader | EvidenceHeader | Failure | SelfTest,
+    ProgressNote | ArrayHeader | EvidenceHeader | Failure | Ready | SelfTest,
     Field(discriminator="kind"),
 ]
 
@@ -161,7 +190,7 @@ class _Header(Record):
 class Frame:
     """One answer, whole."""
 
-    content: ProgressNote | ArrayHeader | EvidenceHeader | Failure | SelfTest
+    content: ProgressNote | ArrayHeader | EvidenceHeader | Failure | Ready | SelfTest
     body: bytes
 
     @property
@@ -187,7 +216,7 @@ def encode(nonce: str, content: Content, body: bytes = b"") -> bytes:
 
 
 class Decoder:
-    """Frames from whatever pieces their bytes arrive in; anything else is refused.
+    """Frames from whatever pieces their bytes arrive in; anything else is refused, and so are more bytes than ``most``.
 
     >>> decoder = Decoder("n")
     >>> [frame.content.what for frame in decoder.feed(encode("n", ProgressNote(what="accuracy", share=0.5)))]
@@ -198,8 +227,8 @@ class Decoder:
     flataudit.errors.ModelError: expected a header of at most 65536 bytes, got 1195725856; ...
     """
 
-    def __init__(self, nonce: str) -> None:
-        self._nonce = nonce
+    def __init__(self, nonce: str, *, most: int | None = None) -> None:
+        self._nonce, self._most = nonce, MAX_TOTAL_BYTES if most is None else most
         self._buffer = bytearray()
         self._content: Content | None = None
         self._total = self._frames = 0
@@ -216,8 +245,8 @@ class Decoder:
             ModelError: they are no frames of this request, or are larger than allowed.
         """
         self._total += len(chunk)
-        if self._total > MAX_TOTAL_BYTES:
-            raise _malformed(f"at most {MAX_TOTAL_BYTES} bytes of answers", "more")
+        if self._total > self._most:
+            raise _malformed(f"at most {self._most} bytes of answers", "more")
         self._buffer += chunk
         while (frame := self._next()) is not None:
             self._frames += 1
@@ -255,9 +284,10 @@ class Decoder:
         content = header.content
         if isinstance(content, ArrayHeader):
             size = math.prod(content.shape) * _ITEM_BYTES[content.format]
-            if size != body_bytes or size > MAX_BODY_BYTES:
+            most = min(MAX_BODY_BYTES, self._most)
+            if size != body_bytes or size > most:
                 got = f"{body_bytes} for shape {content.shape} of {content.format!r}"
-                raise _malformed(f"as many bytes as values, at most {MAX_BODY_BYTES}", got)
+                raise _malformed(f"as many bytes as values, at most {most}", got)
         elif body_bytes > (MAX_EVIDENCE_BYTES if isinstance(content, EvidenceHeader) else 0):
             raise _malformed(f"a {content.kind} frame within its size", f"{body_bytes} bytes")
         return content

@@ -15,13 +15,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from signal import Signals
 from threading import Lock
 from types import TracebackType
 from typing import Protocol, Self
 
 from flataudit.errors import ModelError
+from flataudit.executors.environment import zygote_command
+from flataudit.specs import Job
 
-__all__ = ["Child", "Ends", "Forked", "Fresh", "Launch", "Zygote", "fresh"]
+__all__ = ["Child", "Ends", "Forked", "Fresh", "Launch", "Zygote", "fresh", "warm_start"]
 
 _READY_SECONDS = 180.0
 _FORK_SECONDS = 20.0
@@ -54,6 +57,10 @@ class Child(Protocol):
 
     def kill(self) -> None:
         """Kill the whole group."""
+        ...
+
+    def signal(self, number: Signals) -> None:
+        """Send a signal to the whole group, if it is there."""
         ...
 
     def close(self) -> None:
@@ -96,9 +103,13 @@ class Fresh:
 
     def kill(self) -> None:
         """As `Child.kill`."""
+        self.signal(Signals.SIGKILL)
+
+    def signal(self, number: Signals) -> None:
+        """As `Child.signal`."""
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
+                os.killpg(self.pid, number)
 
     def close(self) -> None:
         """As `Child.close`."""
@@ -132,9 +143,13 @@ class Forked:
 
     def kill(self) -> None:
         """As `Child.kill`."""
+        self.signal(Signals.SIGKILL)
+
+    def signal(self, number: Signals) -> None:
+        """As `Child.signal`."""
         if not self._gone():
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
+                os.killpg(self.pid, number)
 
     def close(self) -> None:
         """As `Child.close`."""
@@ -225,3 +240,16 @@ class Zygote:
         except BaseException:
             ours.close()
             raise
+
+
+def warm_start(stack: contextlib.ExitStack, jobs: Sequence[Job], environment: Mapping[str, str]) -> Launch | None:
+    """What forks workers from one process that has imported the plugins of all jobs; None: it cannot be had."""
+    wanted = {("backends", job.candidate.flavour) for job in jobs}
+    wanted |= {("probes", spec.use) for job in jobs for spec in job.probes}
+    wanted |= {("data", spec.source.use) for job in jobs for spec in job.data}
+    try:
+        zygote = stack.enter_context(Zygote(zygote_command(), environment, sorted(wanted)))
+        zygote.ready()
+    except (ModelError, OSError):
+        return None
+    return zygote.launch

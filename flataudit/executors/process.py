@@ -4,16 +4,17 @@ The worker has an environment that is written out here, no descriptors but its o
 and memory, and the layers of `flataudit.sandbox`: no file but those that its job names, one folder to write to, no
 socket, no other process. A crash, a hang or a lie of one candidate is evidence about that candidate and about no
 other. What a machine cannot enforce is said in every record, and refused beforehand if it is demanded.
+
+A candidate that brings code is examined by two workers, one after the other (`flataudit.executors.steps`).
 """
 
 import math
-import os
 import secrets
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -22,18 +23,17 @@ from threading import Event
 from pydantic import PositiveFloat, PositiveInt
 
 from flataudit.contracts import Check, Finished, Progress
-from flataudit.errors import ModelError
+from flataudit.errors import FlatauditError, ModelError
 from flataudit.evidence import Examined, Record
-from flataudit.examination import failed_evidence
+from flataudit.examination import Refusal
 from flataudit.executors.environment import (
     anchored,
     available_cores,
     reach,
     worker_command,
     worker_environment,
-    zygote_command,
 )
-from flataudit.executors.frames import Decoder, Limits, Request, SelfTest
+from flataudit.executors.frames import Decoder, Frame, Limits, Request, Sample, SelfTest
 from flataudit.executors.isolation import (
     Kind,
     demand,
@@ -43,14 +43,19 @@ from flataudit.executors.isolation import (
     measured,
     supervised,
 )
-from flataudit.executors.launching import Launch, Zygote, fresh
+from flataudit.executors.launching import Launch, fresh, warm_start
 from flataudit.executors.received import Received, stamped
-from flataudit.executors.scratch import scratch
+from flataudit.executors.scratch import canary_file, scratch
+from flataudit.executors.steps import Announce, DataSets, confined_to, in_two_steps, runs_code, split
 from flataudit.executors.supervision import Bounds, Worker, WorkerError
 from flataudit.sandbox.apply import lacking
 from flataudit.specs import Budget, Job
 
-__all__ = ["ProcessExecutor", "warm_start"]
+__all__ = ["ProcessExecutor"]
+
+Told = Callable[[Examined | None], None]
+Step = Callable[[Worker, Iterator[bytes], Iterator[Frame]], Examined | Refusal]
+"""What is done with a worker that has begun: ``(worker, what it writes, the same as frames of its request)``."""
 
 
 class ProcessExecutor(Record):
@@ -72,6 +77,12 @@ class ProcessExecutor(Record):
     """Seconds beyond the budget's, for starting and for a probe that is about to stop."""
     disk_bytes: PositiveInt = 2**30
     """What a worker may hold on disk, all of it in its own folder, which is removed."""
+    open_files: PositiveInt = 512
+    """Descriptors of a worker at a time."""
+    processes: PositiveInt = 512
+    """Threads of a worker that has a user of its own."""
+    output_bytes: PositiveInt = 2**20
+    """Of what a worker prints, the end that is kept."""
     warm: bool = True
     """Fork the workers of several jobs from one process that has imported what they need."""
     minimum: tuple[Kind, ...] = ("env", "time", "mem")
@@ -88,9 +99,11 @@ class ProcessExecutor(Record):
             return []
         # Only this thread speaks to whoever called.
         notes: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        stop = Event()
+        stop, sets = Event(), DataSets()
 
-        def supervise(job: Job) -> Examined:
+        coded = [runs_code(job) for job in jobs]
+
+        def supervise(job: Job, code: bool) -> Examined:
             def announce(what: str, share: float) -> None:
                 notes.put(partial(progress, job.candidate.label, what, share))
 
@@ -99,19 +112,18 @@ class ProcessExecutor(Record):
                     notes.put(partial(finished, job, examined))
 
             try:
-                watches = _on_gpu(job.device)
-                received = Received(job, announce, part, kept=supervised(watches_memory=watches))
-                return self._examined(received, launch, canary, stop)
+                examine = self._in_two_steps if code else self._in_one
+                return examine(job, announce, part, _Around(launch, canary, stop, sets))
             finally:
                 notes.put(None)
 
         with (
-            _canary() as canary,
-            self._launcher(jobs) as launch,
+            canary_file() as canary,
+            self._launcher(jobs, coded) as launch,
             ThreadPoolExecutor(self._at_a_time(len(jobs)), "flataudit-worker") as pool,
         ):
             try:
-                futures = [pool.submit(supervise, job) for job in jobs]
+                futures = [pool.submit(supervise, *one) for one in zip(jobs, coded, strict=True)]
                 for _ in jobs:
                     while (note := notes.get()) is not None:
                         note()
@@ -145,46 +157,93 @@ class ProcessExecutor(Record):
     def _at_a_time(self, jobs: int) -> int:
         return min(jobs, self.workers or max(1, available_cores() // self.threads))
 
-    def _examined(self, received: Received, launch: Launch | None, canary: Path, stop: Event) -> Examined:
+    def _in_one(self, job: Job, announce: Announce, finished: Told, around: "_Around") -> Examined:
+        received = self._received(job, announce, finished)
+        return self._ran(received, around, partial(_listened, received))[0]
+
+    def _in_two_steps(self, job: Job, announce: Announce, finished: Told, around: "_Around") -> Examined:
+        return in_two_steps(
+            job,
+            announce,
+            by_answers=lambda first, said: self._by_answers(first, said, finished, around),
+            beside_code=lambda second, said: self._beside_code(second, said, finished, around),
+        )
+
+    def _by_answers(
+        self, job: Job, announce: Announce, finished: Told, around: "_Around"
+    ) -> tuple[Examined, Refusal | None]:
+        """Probes of answers run here, on what a worker without labels says; why there is nothing more to ask it."""
+        from flataudit.executors.judging import judged, sample_without_labels  # NumPy
+        from flataudit.executors.remote import Conversation
+
+        received = self._received(job, announce, finished)
+        try:
+            data = around.sets.of(job.data)
+        except FlatauditError as error:
+            refusal = Refusal(str(error), error.remedy)
+            return stamped(refusal.evidence(job), received.kept), refusal
+
+        def step(worker: Worker, chunks: Iterator[bytes], _: Iterator[Frame]) -> Examined | Refusal:
+            return judged(job, data, Conversation(worker, chunks), announce, received.keep)
+
+        return self._ran(received, around, step, sample_without_labels(data))
+
+    def _beside_code(self, job: Job, announce: Announce, finished: Told, around: "_Around") -> Examined:
+        """Probes that need more than answers, in a worker where the candidate's code may forge them."""
+        received = self._received(job, announce, lambda part: finished(part and confined_to(job, part)))
+        return confined_to(job, self._ran(received, around, partial(_listened, received))[0])
+
+    def _received(self, job: Job, announce: Announce, finished: Told) -> Received:
+        return Received(job, announce, finished, kept=supervised(watches_memory=_on_gpu(job.device)))
+
+    def _ran(
+        self, received: Received, around: "_Around", step: Step, sample: Sample | None = None
+    ) -> tuple[Examined, Refusal | None]:
+        """One worker's evidence, whatever befell it, and why nothing of its candidate is taken any more."""
         job = received.job
         attempts: list[str] = []
+        refusal = None
         try:
-            examined = self._supervised(received, launch, canary, stop, attempts)
+            found = self._supervised(received, around, step, sample, attempts)
+            refusal = found if isinstance(found, Refusal) else None
+            examined = found.evidence(job) if isinstance(found, Refusal) else found
         except WorkerError as error:
-            examined = received.with_the_rest(failed_evidence(job, str(error), error.remedy, error.outcome))
+            refusal = Refusal(str(error), error.remedy, error.outcome)
+            examined = received.with_the_rest(refusal.evidence(job))
         except ModelError as error:  # it broke the protocol: nothing that it said is believed
             received.finished(None)
-            examined = failed_evidence(job, str(error), error.remedy)
+            refusal = Refusal(str(error), error.remedy)
+            examined = refusal.evidence(job)
         except OSError as error:
             reason = f"a worker could not be started: {error.strerror or error}"
-            failed = failed_evidence(job, reason, "look at the limits on processes, files and memory")
-            examined = received.with_the_rest(failed)
-        return stamped(examined, received.kept, attempts)
+            refusal = Refusal(reason, "look at the limits on processes, files and memory")
+            examined = received.with_the_rest(refusal.evidence(job))
+        return stamped(examined, received.kept, attempts), refusal
 
     def _supervised(
-        self, received: Received, launch: Launch | None, canary: Path, stop: Event, attempts: list[str]
-    ) -> Examined:
+        self, received: Received, around: "_Around", step: Step, sample: Sample | None, attempts: list[str]
+    ) -> Examined | Refusal:
         job = anchored(received.job)
+        if sample is not None:  # neither the labels nor where they lie
+            job = job.model_copy(update={"data": (), "probes": ()})
         with scratch() as folder:
-            request, bounds = self._request(job, job.budget, job.device, folder, canary)
+            request, bounds = self._request(job, job.budget, job.device, folder, around.canary)
+            request = request.model_copy(update={"sample": sample})
             decoder = Decoder(request.nonce)
-            with Worker(launch or self._fresh(folder, job.device), request, scratch=folder) as worker:
+            with Worker(around.launch or self._fresh(folder, job.device), request, scratch=folder) as worker:
+                chunks = worker.answers(bounds, around.stop)
+                frames = (frame for chunk in chunks for frame in decoder.feed(chunk))
                 try:
-                    for chunk in worker.answers(bounds, stop):
-                        for frame in decoder.feed(chunk):
-                            if not received.tested:
-                                received.take_self_test(
-                                    frame, variables=self._variables(job.device), minimum=self.minimum
-                                )
-                                worker.begin()
-                            elif (examined := received.take(frame)) is not None:
-                                return examined
-                    raise worker.ending()
+                    if (found := next(frames, None)) is None:
+                        raise worker.ending()
+                    received.take_self_test(found, variables=self._variables(job.device), minimum=self.minimum)
+                    worker.begin()
+                    return step(worker, chunks, frames)
                 finally:
                     attempts += worker.attempts
 
     def _self_tested(self) -> SelfTest:
-        with scratch() as folder, _canary() as canary:
+        with scratch() as folder, canary_file() as canary:
             request, bounds = self._request(None, Budget(seconds=10), "cpu", folder, canary)
             decoder = Decoder(request.nonce)
             with Worker(self._fresh(folder, "cpu"), request, scratch=folder) as worker:
@@ -201,11 +260,15 @@ class ProcessExecutor(Record):
         return fresh(worker_command(), worker_environment(folder, self.threads, device))
 
     @contextmanager
-    def _launcher(self, jobs: Sequence[Job]) -> Iterator[Launch | None]:
+    def _launcher(self, jobs: Sequence[Job], coded: Sequence[bool]) -> Iterator[Launch | None]:
         """The zygote's, where it is worth its start and can be had; None: a fresh interpreter for each."""
         with ExitStack() as stack:
             launch = None
-            if self.warm and len(jobs) > 1:
+            workers = sum(
+                sum(bool(step.probes) for step in split(job)) if code else 1
+                for job, code in zip(jobs, coded, strict=True)
+            )
+            if self.warm and workers > 1:
                 folder = stack.enter_context(scratch())
                 launch = warm_start(stack, jobs, worker_environment(folder, self.threads, _device(jobs)))
             yield launch
@@ -219,33 +282,31 @@ class ProcessExecutor(Record):
             address_space=None if watched else budget.memory_bytes,
             cpu_seconds=math.ceil(seconds * (self.threads + 1)),
             file_bytes=self.disk_bytes,
+            open_files=self.open_files,
+            processes=self.processes,
         )
         bounds = reach(job, scratch=folder, canary=canary)
         request = Request(nonce=secrets.token_hex(16), limits=limits, reach=bounds, job=job)
-        return request, Bounds(seconds, budget.memory_bytes if watched else None, self.disk_bytes)
+        resident = budget.memory_bytes if watched else None
+        return request, Bounds(seconds, resident, self.disk_bytes, self.output_bytes)
 
 
-def warm_start(stack: ExitStack, jobs: Sequence[Job], environment: "dict[str, str]") -> Launch | None:
-    """What forks workers from one process that has imported the plugins of all jobs; None: it cannot be had."""
-    wanted = {("backends", job.candidate.flavour) for job in jobs}
-    wanted |= {("probes", spec.use) for job in jobs for spec in job.probes}
-    wanted |= {("data", spec.source.use) for job in jobs for spec in job.data}
-    try:
-        zygote = stack.enter_context(Zygote(zygote_command(), environment, sorted(wanted)))
-        zygote.ready()
-    except (ModelError, OSError):
-        return None
-    return zygote.launch
+@dataclass(frozen=True)
+class _Around:
+    """What the workers of one call have in common."""
+
+    launch: Launch | None
+    canary: Path
+    stop: Event
+    sets: DataSets
 
 
-@contextmanager
-def _canary() -> Iterator[Path]:
-    """A file that every user may read, in a folder that every user may write to: only a sandbox keeps one from it."""
-    with tempfile.TemporaryDirectory(prefix="flataudit-canary-") as folder:
-        os.chmod(folder, 0o777)  # noqa: S103
-        canary = Path(folder, "canary")
-        canary.write_text(secrets.token_hex(16), encoding="ascii")
-        yield canary
+def _listened(received: Received, worker: Worker, _: Iterator[bytes], frames: Iterator[Frame]) -> Examined:
+    """What a worker that examines says."""
+    for frame in frames:
+        if (examined := received.take(frame)) is not None:
+            return examined
+    raise worker.ending()
 
 
 def _on_gpu(device: str) -> bool:

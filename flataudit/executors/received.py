@@ -77,15 +77,20 @@ class Received:
             evidence = _evidence(frame.body, self.job)
             if content.last:
                 return Examined(evidence, self._arrays)
-            part = stamped(Examined(evidence, self._fresh), self.kept)
+            part = Examined(evidence, self._fresh)
             self._fresh = {}
-            self._parts.append(part)
-            self.finished(part)
+            self.keep(part)
         elif isinstance(content, Failure):
             return self.with_the_rest(failed_evidence(self.job, content.reason, content.advice))
         else:
             raise _unexpected(frame, "evidence from the worker")
         return None
+
+    def keep(self, part: Examined) -> None:
+        """Take what one probe found, and tell of it."""
+        part = stamped(part, self.kept)
+        self._parts.append(part)
+        self.finished(part)
 
     def with_the_rest(self, failure: Examined) -> Examined:
         """What the finished probes found, and the failure for all others."""

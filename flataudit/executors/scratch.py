@@ -1,4 +1,4 @@
-"""The one folder that a worker may write to, and its removal whatever the worker left in it."""
+"""The one folder that a worker may write to, its removal whatever was left in it, and a file that it must not read."""
 
 import os
 import secrets
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["remove", "scratch"]
+__all__ = ["canary_file", "remove", "scratch"]
 
 _REMOVAL_SECONDS = 30.0
 
@@ -23,6 +23,16 @@ def scratch() -> Iterator[Path]:
         # What cannot be removed (a file system gone read-only) must not take the audit with it.
         with suppress(OSError):
             remove(folder)
+
+
+@contextmanager
+def canary_file() -> Iterator[Path]:
+    """A file that every user may read, in a folder that every user may write to: only a sandbox keeps one from it."""
+    with tempfile.TemporaryDirectory(prefix="flataudit-canary-") as folder:
+        os.chmod(folder, 0o777)  # noqa: S103
+        canary = Path(folder, "canary")
+        canary.write_text(secrets.token_hex(16), encoding="ascii")
+        yield canary
 
 
 def remove(folder: Path, *, seconds: float = _REMOVAL_SECONDS) -> None:

@@ -11,7 +11,7 @@ import signal
 import socket
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,7 +36,6 @@ _CLOSING_SECONDS = 2.0
 _DRAIN_SECONDS = 1.0
 """How long what an exited worker left in its pipes is read; the pipes hold far less than this."""
 _CHUNK = 64 * 2**10
-_KEPT_OUTPUT = 2**20
 _QUOTED = 300
 """Characters of a worker's last line in a message."""
 _DISK_SECONDS = 0.5
@@ -62,6 +61,8 @@ class Bounds:
     """Resident memory, looked at every 50 ms; None where the worker's address space is limited instead."""
     written_bytes: int = 2**30
     """In its folder and in files without a name, looked at twice a second."""
+    output_bytes: int = 2**20
+    """Of what it prints, the end that is kept; all of it is read."""
 
 
 class Worker:
@@ -70,10 +71,11 @@ class Worker:
     def __init__(self, launch: Launch, request: Request, *, scratch: Path) -> None:
         self._started = self._looked = time.monotonic()
         self._scratch = scratch
-        self._output = bytearray()
+        self._output, self._kept = bytearray(), Bounds.output_bytes
         self._closed: float | None = None
         self._attempts: Counter[str] = Counter()
-        self._begun = False
+        self._begun, self._awaited = False, True
+        self._outgoing: deque[memoryview] = deque()
         self._listener: int | None = None
         self._listening = select.poll()
         # Made first: once there is a process, nothing may fail before its end is somebody's duty.
@@ -94,9 +96,11 @@ class Worker:
         finally:
             os.close(answering)
             os.close(printing)
-        for descriptor in (self._answers, self._printed, self._channel.fileno()):
+        for descriptor in (self._answers, self._printed):
             os.set_blocking(descriptor, False)
             self._selector.register(descriptor, selectors.EVENT_READ)
+        self._channel.setblocking(False)
+        self._watch_channel()
 
     def __enter__(self) -> Self:
         return self
@@ -121,12 +125,23 @@ class Worker:
         with suppress(OSError):
             self._channel.send(BEGIN)
 
+    def post(self, *pieces: memoryview) -> None:
+        """Bytes for a worker that listens; they are written as it takes them, while its `answers` are read."""
+        self._child.signal(signal.SIGCONT)
+        self._outgoing.extend(pieces)
+        self._watch_channel()
+
+    def rest(self) -> None:
+        """Stop it until the next `post`: nobody watches what it writes meanwhile."""
+        self._child.signal(signal.SIGSTOP)
+
     def answers(self, bounds: Bounds, stop: Event) -> Iterator[bytes]:
         """What the worker writes to its answers, piece by piece, until it has gone.
 
         Raises:
             WorkerError: it exceeded its bounds, closed its answers and stayed, or ``stop`` was set.
         """
+        self._kept = bounds.output_bytes
         while not self._child.exited():
             self._refuse(bounds, stop)
             yield from self._read(_POLL_SECONDS)
@@ -142,11 +157,14 @@ class Worker:
         return ended(self._child.code(_CLOSING_SECONDS), f"; it last printed {tail}" if tail else "")
 
     def _read(self, timeout: float) -> Iterator[bytes]:
-        for key, _ in self._selector.select(timeout):
+        for key, events in self._selector.select(timeout):
             if key.fd == self._listener:
                 self._note()
             elif key.fd == self._channel.fileno():
-                self._take_listener()
+                if events & selectors.EVENT_READ:
+                    self._take_listener()
+                if events & selectors.EVENT_WRITE:
+                    self._write()
             else:
                 yield from self._read_pipe(key.fd)
 
@@ -159,15 +177,39 @@ class Worker:
             self._selector.unregister(descriptor)
         if descriptor != self._answers:
             self._output += chunk
-            del self._output[:-_KEPT_OUTPUT]
+            del self._output[: -self._kept]
         elif chunk:
             yield chunk
         else:
             self._closed = time.monotonic()
 
+    def _watch_channel(self) -> None:
+        """For the listener that is to come, and for room where something is to be written."""
+        wanted = selectors.EVENT_READ * self._awaited | selectors.EVENT_WRITE * bool(self._outgoing)
+        if self._channel in self._selector.get_map():
+            self._selector.unregister(self._channel)
+        if wanted:
+            self._selector.register(self._channel, wanted)
+
+    def _write(self) -> None:
+        """As much as there is room for."""
+        try:
+            while self._outgoing:
+                piece = self._outgoing[0]
+                written = self._channel.send(piece)
+                self._outgoing[0] = piece[written:]
+                if written == len(piece):
+                    self._outgoing.popleft()
+        except BlockingIOError:
+            return
+        except OSError:  # nobody is there to read it, which `answers` will tell
+            self._outgoing.clear()
+        self._watch_channel()
+
     def _take_listener(self) -> None:
         """Of refused calls, once; whatever else comes this way is of no interest."""
-        self._selector.unregister(self._channel)
+        self._awaited = False
+        self._watch_channel()
         with suppress(OSError):
             _, descriptors, _, _ = socket.recv_fds(self._channel, 16, 1)
             for descriptor in descriptors:

@@ -1,4 +1,4 @@
-"""The worker's side: read one request, confine oneself, examine, answer.
+"""The worker's side: read one request, confine oneself, examine or only answer for a model.
 
 `flataudit.executors.process` starts it in a fresh interpreter, or `flataudit.executors.zygote` forks it from one that
 has imported what a job needs. It confines itself while it has one thread and nothing of the candidate's has been
@@ -11,56 +11,20 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import BinaryIO
 
 from flataudit.errors import FlatauditError
-from flataudit.evidence import Examined
 from flataudit.examination import examine
-from flataudit.executors.frames import (
-    ArrayHeader,
-    Content,
-    EvidenceHeader,
-    Failure,
-    ProgressNote,
-    Request,
-    SelfTest,
-    encode,
-    text_limit,
-)
+from flataudit.executors.frames import Failure, Request, SelfTest, text_limit
+from flataudit.executors.writing import Answers
 from flataudit.sandbox.apply import Confinement, apply
 from flataudit.sandbox.limits import Limits
 from flataudit.sandbox.selftest import tested
 from flataudit.specs import Job
 
-__all__ = ["BEGIN", "Answers", "confinement", "main", "serve"]
+__all__ = ["BEGIN", "confinement", "main", "serve"]
 
 BEGIN = b"b"
 """The word."""
-
-
-class Answers:
-    """Writes frames of one request."""
-
-    def __init__(self, stream: BinaryIO, nonce: str) -> None:
-        self._stream, self._nonce = stream, nonce
-        self._sent: set[str] = set()
-
-    def send(self, content: Content, body: bytes = b"") -> None:
-        """Write one frame, whole, now."""
-        self._stream.write(encode(self._nonce, content, body))
-        self._stream.flush()
-
-    def progress(self, what: str, share: float) -> None:
-        """Say what is done now."""
-        self.send(ProgressNote(what=text_limit(what), share=min(1.0, max(0.0, share))))
-
-    def evidence(self, examined: Examined, *, last: bool = True) -> None:
-        """Arrays that were not sent before, then the evidence that names them."""
-        for name, array in examined.arrays.items():
-            if name not in self._sent:
-                self._sent.add(name)
-                self.send(ArrayHeader(name=name, format=array.format, shape=array.shape), array.data)
-        self.send(EvidenceHeader(last=last), examined.evidence.model_dump_json().encode())
 
 
 def main() -> None:
@@ -69,7 +33,7 @@ def main() -> None:
 
 
 def serve(request: Request) -> None:
-    """Confine this process, wait for the word, examine, and answer on the request's descriptor."""
+    """Confine this process, wait for the word, do what is asked, and answer on the request's descriptor."""
     os.set_inheritable(request.answers, False)
     with open(request.answers, "wb") as stream:
         answers = Answers(stream, request.nonce)
@@ -78,13 +42,24 @@ def serve(request: Request) -> None:
             answers.send(found)
             if request.job is None or channel.recv(1) != BEGIN:
                 return
+            if request.sample is not None:
+                from flataudit.executors.answering import attend  # NumPy starts threads, which would stay free
+
+                attend(request.job, request.sample, channel, stream)
+                return
         _answer(request.job, answers)
 
 
 def confinement(request: Request) -> Confinement:
     """What the request lets its worker reach."""
     reach, limits = request.reach, request.limits
-    bounds = Limits(limits.address_space, cpu_seconds=limits.cpu_seconds, file_bytes=limits.file_bytes)
+    bounds = Limits(
+        limits.address_space,
+        cpu_seconds=limits.cpu_seconds,
+        file_bytes=limits.file_bytes,
+        open_files=limits.open_files,
+        processes=limits.processes,
+    )
     return Confinement(
         scratch=Path(reach.scratch),
         limits=bounds,

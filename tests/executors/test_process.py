@@ -207,9 +207,7 @@ def test_workers_fit_the_cores() -> None:
 def test_it_becomes_failed_evidence(
     behaviour: str, reason: str, strange: Path, make_job: MakeJob, scratch: Path, tmp_path: Path
 ) -> None:
-    started = time.monotonic()
     one = examined(make_job(behaviour))
-    assert time.monotonic() - started < 15
     accuracy = one.evidence["validation_accuracy"]
     assert accuracy.outcome is Outcome.FAILED
     assert reason in str(accuracy.reason)

@@ -14,7 +14,7 @@ import pytest
 
 from flataudit.errors import ModelError
 from flataudit.evidence import Outcome
-from flataudit.executors import process
+from flataudit.executors import launching
 from flataudit.executors.environment import reach, worker_environment, zygote_command
 from flataudit.executors.frames import Decoder, Frame, Limits, Request, SelfTest
 from flataudit.executors.isolation import enforceable
@@ -139,7 +139,7 @@ def test_without_a_zygote_workers_are_started_one_by_one(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "MLmodel").write_text("flavors: {}")
-    monkeypatch.setattr(process, "zygote_command", lambda: ("/no/such/python",))
+    monkeypatch.setattr(launching, "zygote_command", lambda: ("/no/such/python",))
     found = ProcessExecutor().map([make_job("m", version=str(n)) for n in range(2)], lambda *note: None)
     assert {one.evidence.isolation["fs"] for one in found} == {enforceable()["fs"]}
     assert {one.evidence["validation_accuracy"].outcome for one in found} == {Outcome.FAILED}
@@ -150,9 +150,9 @@ def test_forks_die_with_the_zygote_and_the_zygote_with_its_parent(tmp_path: Path
     script = f"""
 import sys
 from pathlib import Path
-from flataudit.executors import process
+from flataudit.executors import launching, process
 from flataudit.specs import Job
-process.zygote_command = lambda: {strange("import time; time.sleep(60)")!r}
+launching.zygote_command = lambda: {strange("import time; time.sleep(60)")!r}
 job = Job.model_validate_json(Path({str(tmp_path / "job.json")!r}).read_bytes())
 print("up", flush=True)
 process.ProcessExecutor(workers=2).map([job, job], lambda *note: None)
