@@ -1,18 +1,20 @@
-"""What `flataudit keygen` and `verify` do, once their arguments are read: find the records, check them, remember."""
+"""What `flataudit keygen`, `sign` and `verify` do, once their arguments are read: find, check, sign, remember."""
 
 import contextlib
 import os
 import re
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol, cast
 
 from pydantic import JsonValue
 
-from flataudit import plugins
+from flataudit import __version__, plugins
+from flataudit.actor import actor
+from flataudit.attestation.approvals import SUFFIX, Approval, ApprovalTerms, approval_of, read_approval
 from flataudit.attestation.faults import AttestationError, strict_json
-from flataudit.attestation.keys import generate, trusted
+from flataudit.attestation.keys import Signer, generate, signer, signer_at, trusted
 from flataudit.attestation.verifying import Attested, Terms, Verification, verified
 from flataudit.config import parse_config
 from flataudit.errors import ConfigurationError, ModelError, ReportError
@@ -20,7 +22,17 @@ from flataudit.evidence import canonical_digest
 from flataudit.journal import Journal, state_folder
 from flataudit.manifest import file_digest, manifest_digest
 
-__all__ = ["Asked", "NewKey", "keygen", "passphrase", "verification_document", "verification_exit_code", "verify"]
+__all__ = [
+    "Approved",
+    "Asked",
+    "NewKey",
+    "keygen",
+    "passphrase",
+    "sign",
+    "verification_document",
+    "verification_exit_code",
+    "verify",
+]
 
 _URI = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 _ENVELOPE = "attestation.dsse.json"
@@ -64,6 +76,84 @@ def keygen(out: Path, passphrase: str | None) -> NewKey:
     return NewKey(out, public, made.key_id)
 
 
+@dataclass(frozen=True)
+class Approved:
+    """An approval that was written."""
+
+    file: Path
+    approval: Approval
+    key_id: str
+
+
+def sign(
+    uri: str,
+    *,
+    key: Path | None = None,
+    out: Path | None = None,
+    expires_days: int | None = None,
+    tracking_uri: str | None = None,
+) -> Approved:
+    """Approve that the bytes of a version, hashed anew, or of a folder may run their own code.
+
+    Args:
+        uri: ``models:/name/3``, ``models:/name@alias``, or a folder with a model's files.
+        key: file of the private key; None: the one of the environment.
+        out: a new file, or a folder for it; None: ``approvals``.
+        expires_days: days until it approves nothing any more; None: it does not end.
+        tracking_uri: registry.
+
+    Raises:
+        ConfigurationError: no key, no such model, or a file that is there already.
+        RegistryError: the registry failed.
+    """
+    with_key = signer_at(key, os.environ) if key is not None else signer(os.environ)
+    if with_key is None:
+        remedy = "name its file with --key, or set FLATAUDIT_SIGNING_KEY_FILE"
+        raise ConfigurationError("a private key to sign with", got="none", remedy=remedy)
+    name, digest = _bytes_of(uri, tracking_uri)
+    now = datetime.now(UTC).replace(microsecond=0)
+    ends = None if expires_days is None else (now + timedelta(days=expires_days)).isoformat()
+    terms = ApprovalTerms(actor=actor(), created=now.isoformat(), expires=ends, version=__version__)
+    return _written(name, digest, terms, with_key, out or Path("approvals"))
+
+
+def _bytes_of(uri: str, tracking_uri: str | None) -> tuple[str, str]:
+    """A name for people, and the digest of the bytes as they are now."""
+    found = _URI.fullmatch(uri)
+    if found is not None:
+        attested = _witness(found, tracking_uri).attested(version=found["version"])
+        return f"models:/{attested.name}/{attested.version}", attested.digest
+    folder = Path(uri)
+    if uri.startswith("models:") or not folder.is_dir():
+        remedy = "write models:/name/3, models:/name@alias, or a folder"
+        raise ConfigurationError("a model of the registry, or a folder", got=repr(uri), remedy=remedy)
+    try:
+        return folder.resolve().name, manifest_digest(folder)
+    except ModelError as error:
+        raise ConfigurationError(f"the files of a model in {folder}", got=error.got, remedy=error.remedy) from error
+
+
+def _written(name: str, digest: str, terms: ApprovalTerms, by: Signer, out: Path) -> Approved:
+    envelope = approval_of(name, digest, terms, by)
+    short = digest.removeprefix("sha256:")[:16]
+    file = out if out.name.endswith(SUFFIX) else out / f"{short}-{by.key_id[:8]}{SUFFIX}"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("xb") as stream:
+            stream.write(envelope.to_bytes())
+    except OSError as error:
+        remedy = "choose another place with --out: an approval is never overwritten"
+        raise ConfigurationError(f"to write {file}", got=error.strerror or str(error), remedy=remedy) from error
+    return Approved(file, read_approval(envelope.payload), by.key_id)
+
+
+def _witness(found: "re.Match[str]", tracking_uri: str | None) -> _Witness:
+    params: dict[str, JsonValue] = {"model": found["name"]}
+    params |= {"champion_alias": found["alias"]} if found["alias"] else {}
+    params |= {"tracking_uri": tracking_uri} if tracking_uri else {}
+    return cast("_Witness", plugins.make("registries", "mlflow", params))
+
+
 def verify(asked: Asked) -> Verification:
     """Check a model's bytes and what is said of them; what was verified is remembered against older attestations.
 
@@ -86,11 +176,7 @@ def verify(asked: Asked) -> Verification:
         raise ConfigurationError("a model of the registry", got=repr(asked.uri), remedy=remedy)
     if found is None or asked.offline is not None:
         return _offline(asked, found, terms)
-    params: dict[str, JsonValue] = {"model": found["name"]}
-    params |= {"champion_alias": found["alias"]} if found["alias"] else {}
-    params |= {"tracking_uri": asked.tracking_uri} if asked.tracking_uri else {}
-    witness = cast("_Witness", plugins.make("registries", "mlflow", params))
-    attested = witness.attested(version=found["version"])
+    attested = _witness(found, asked.tracking_uri).attested(version=found["version"])
     ended = verified(attested, terms)
     if ended.result != "failed" and attested.ledger is not None and attested.ledger.head is not None:
         head = attested.ledger.head

@@ -1,4 +1,4 @@
-"""The commands on attestations: `keygen` and `verify`; `flataudit.cli` registers them."""
+"""The commands on attestations: `keygen`, `sign` and `verify`; `flataudit.cli` registers them."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ _STYLES = {"verified": "bold green", "unsigned": "bold yellow", "failed": "bold 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (keygen, verify):
+    for command in (keygen, sign, verify):
         app.command()(command)
 
 
@@ -38,6 +38,28 @@ def keygen(
     told = {"private": str(made.private), "public": str(made.public), "key_id": made.key_id}
     text = f"private key {made.private}, for the gate alone; public key {made.public}, for whoever verifies"
     answer({"schema": "flataudit/keygen/1", **told}, as_json, terminal_text(f"{text}; key id {made.key_id}"))
+
+
+def sign(
+    uri: Annotated[str, typer.Argument(help="models:/name/3, models:/name@alias, or a folder with a model's files.")],
+    key: Annotated[
+        Path | None, typer.Option(help="File of the private key; else FLATAUDIT_SIGNING_KEY(_FILE).")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="New file, or a folder for it; else approvals.")] = None,
+    expires_days: Annotated[int | None, typer.Option(min=1, max=36_500, help="Days until it ends.")] = None,
+    tracking_uri: TrackingUri = None,
+    as_json: Json = False,
+) -> None:
+    """Approve with your key that these bytes may run their own code, where a policy trusts you as a signer."""
+    from flataudit import attestation_commands
+    from flataudit.report.escaping import terminal_text
+
+    made = attestation_commands.sign(uri, key=key, out=out, expires_days=expires_days, tracking_uri=tracking_uri)
+    subject, terms = made.approval.subject[0], made.approval.predicate
+    told = {"file": str(made.file), "name": subject.name, "digest": made.approval.digest, "key_id": made.key_id}
+    until = f"until {terms.expires}" if terms.expires else "without an end"
+    text = f"{made.file}: {subject.name} may run its own code, {until}; bytes {made.approval.digest}, key {made.key_id}"
+    answer({"schema": "flataudit/sign/1", **told, "expires": terms.expires}, as_json, terminal_text(text))
 
 
 def verify(

@@ -12,25 +12,22 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from flataudit.admission.archives import ArchiveLimits, tar_faults, zip_faults
+from flataudit.admission.archives import tar_faults, zip_faults
+from flataudit.admission.headers import header_faults
 from flataudit.admission.pickles import STARTS, Walk, is_old_pickle, looks_like_pickle, walk
-from flataudit.admission.schemas import brings_code, uses_pickle
-from flataudit.admission.skops import foreign_types, types_of
+from flataudit.admission.pieces import MOST_NAMED, MOST_READ, Piece
+from flataudit.admission.programs import is_source, meant
+from flataudit.admission.schemas import brings_code
 from flataudit.evidence import Finding
 
-__all__ = ["Piece", "found_in"]
+__all__ = ["found_in"]
 
 _HEAD = 4096
 _NESTED = 3
 """Archives in archives."""
-_READ = 64 * 2**20
-"""Bytes of a member, or of what was compressed, that are looked at whole."""
-_NAMED = 8
-"""Names of a pickle that are shown."""
 _RAW = re.compile(r"([^/]+/)?(data/\d+|data/(weights|constants)/(weight|tensor|constant)_\d+)|.*\.npy")
 """Members that are numbers and nothing else: any bytes may begin them."""
 _NATIVE = (
@@ -41,6 +38,8 @@ _NATIVE = (
     b"\xcf\xfa\xed\xfe",
     b"\xca\xfe\xba\xbe",
 )
+_LIBRARY = re.compile(r".*\.(so(\.\d+)*|dll|dylib|pyd|cubin|fatbin|hsaco|ptx)", re.IGNORECASE)
+"""What loaders go by; its bytes may be of a machine that is not known here."""
 _PYTHON = re.compile(rb"(import\s+[\w.]+|from\s+[\w.]+\s+import\s|(async\s+)?def\s+\w+\s*\(|class\s+\w+.*:|@\w)")
 _OBJECTS = re.compile(rb"['\"][|<>=]?O\d*['\"]")
 """In the header of an array of NumPy's."""
@@ -49,34 +48,6 @@ _DAMAGED = (
     *(ValueError, NotImplementedError, RuntimeError, IndexError, KeyError, struct.error, OverflowError),
 )
 """What Python's readers of archives raise on damaged ones."""
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A file, or a member of an archive."""
-
-    path: str
-    stream: BinaryIO
-    size: int
-    raw: bool = False
-    depth: int = 0
-    limits: ArchiveLimits = field(default_factory=ArchiveLimits)
-
-    def code(self, what: str, detail: str = "") -> Finding:
-        """A finding that it carries code."""
-        return Finding(kind="code", path=_shown(self.path), what=what, detail=_shown(detail))
-
-    def refusal(self, what: str, detail: str = "") -> Finding:
-        """A finding that it is no honest file."""
-        return Finding(kind="refusal", path=_shown(self.path), what=what, detail=_shown(detail))
-
-    def note(self, what: str, detail: str = "") -> Finding:
-        """A finding that changes nothing."""
-        return Finding(kind="note", path=_shown(self.path), what=what, detail=_shown(detail))
-
-    def inner(self, name: str, stream: BinaryIO, size: int, *, raw: bool = False) -> "Piece":
-        """A part of it."""
-        return Piece(f"{self.path}!{name}", stream, size, raw, self.depth + 1, self.limits)
 
 
 def found_in(piece: Piece) -> Iterator[Finding]:
@@ -104,7 +75,7 @@ def found_in(piece: Piece) -> Iterator[Finding]:
 
 def _native(piece: Piece, head: bytes) -> str | None:
     """What machines run, Python's own bytecode included."""
-    if head.startswith(_NATIVE):
+    if head.startswith(_NATIVE) or _LIBRARY.fullmatch(piece.path):
         return "a shared library or program"
     if head[:2] == b"MZ" and len(head) >= 64:
         at = int.from_bytes(head[60:64], "little")
@@ -136,8 +107,8 @@ def _pickled(piece: Piece, head: bytes) -> Iterator[Finding]:
 def _judged(piece: Piece, found: Walk) -> Iterator[Finding]:
     names = found.foreign
     if names:
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        yield piece.code("a pickle", f"names {', '.join(name[:80] for name in names[:_NAMED])}{more}")
+        more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+        yield piece.code("a pickle", f"names {', '.join(name[:80] for name in names[:MOST_NAMED])}{more}")
     elif found.doubtful_at_a_name or (found.doubtful and not piece.raw):
         yield piece.code("a pickle", "which cannot be followed to its end")
 
@@ -162,10 +133,10 @@ def _compressed(piece: Piece, head: bytes) -> Iterator[Finding]:
         return
     piece.stream.seek(0)
     try:
-        content = made().decompress(piece.stream.read(_READ), _READ)  # type: ignore[attr-defined]
+        content = made().decompress(piece.stream.read(MOST_READ), MOST_READ)  # type: ignore[attr-defined]
     except _DAMAGED:
         return
-    if len(content) >= min(_READ, piece.limits.always) and len(content) > piece.limits.ratio * piece.size:
+    if len(content) >= min(MOST_READ, piece.limits.always) and len(content) > piece.limits.ratio * piece.size:
         yield piece.refusal(f"more than {len(content):,} bytes when unpacked, out of {piece.size:,}")
     if piece.depth < _NESTED:
         yield from found_in(piece.inner("unpacked", io.BytesIO(content), len(content)))
@@ -188,17 +159,13 @@ def _in_tar(piece: Piece) -> Iterator[Finding]:
 
 def _in_zip(piece: Piece) -> Iterator[Finding]:
     with zipfile.ZipFile(piece.stream) as archive:
-        faults = list(zip_faults(archive, piece.size, piece.limits))
+        faults = list(zip_faults(archive, piece.size, piece.limits)) or list(header_faults(archive, piece.size))
         yield from (piece.refusal(what, name) for name, what in faults)
         if faults:
             return
-        names = archive.namelist()
-        yield from _schema(piece, archive, names)
-        sources = [name for name in names if re.search(r"(^|/)code/.*\.py$", name)]
-        if sources and any(name.endswith("/constants.pkl") for name in names):
-            yield piece.code("a TorchScript program", f"{len(sources)} sources")
-        for name in names:
-            if not name.endswith("/") and name not in sources:
+        yield from meant(piece, archive)
+        for name in archive.namelist():
+            if not name.endswith("/") and not is_source(name):
                 with archive.open(name) as stream:
                     yield from _member(piece, name, stream, archive.getinfo(name).file_size)  # type: ignore[arg-type]
 
@@ -208,31 +175,11 @@ def _member(piece: Piece, name: str, stream: BinaryIO, size: int) -> Iterator[Fi
     head = stream.read(4)
     stream.seek(0)
     if head[:2] == b"PK" and not inner.raw:  # a zip is read from its end, which a compressed stream reaches slowly
-        if inner.depth > _NESTED or size > _READ * 16:
+        if inner.depth > _NESTED or size > MOST_READ * 16:
             yield inner.refusal("archives in archives" if inner.depth > _NESTED else "an archive too large in another")
             return
         inner = piece.inner(name, io.BytesIO(stream.read()), size)
     yield from found_in(inner)
-
-
-def _schema(piece: Piece, archive: zipfile.ZipFile, names: Sequence[str]) -> Iterator[Finding]:
-    """The documents that say what else an archive holds: a skops file's types, a program's pickled weights."""
-    if "schema.json" in names and archive.getinfo("schema.json").file_size <= _READ:
-        types = types_of(archive.read("schema.json"))
-        foreign = foreign_types(types)
-        if foreign:
-            yield piece.code("a skops file of types beyond scikit-learn's", ", ".join(foreign[:_NAMED]))
-        elif types:
-            yield piece.note(
-                "a skops file", ", ".join(types[:_NAMED]) + f" and {len(types) - _NAMED} more" * (len(types) > _NAMED)
-            )
-    for name in names:
-        if (
-            name.endswith("_config.json")
-            and archive.getinfo(name).file_size <= _READ
-            and uses_pickle(archive.read(name))
-        ):
-            yield piece.code("a program with pickled tensors", name)
 
 
 def _guarded(piece: Piece, read: Callable[[Piece], Iterator[Finding]], what: str) -> Iterator[Finding]:
@@ -275,7 +222,3 @@ def _peek(stream: BinaryIO) -> bytes:
     head = stream.read(4)
     stream.seek(at)
     return head
-
-
-def _shown(text: str) -> str:
-    return text[:300].encode("utf-8", "backslashreplace").decode()

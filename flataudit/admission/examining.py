@@ -1,15 +1,17 @@
 """The look at a candidate's files before anything loads them: every file by its bytes, every flavour's settings.
 
 Three words come out of it: ``refused``, ``carries code``, ``no code found``. The last is no promise; it says that none
-of the known ways to bring code was found. What an operator of an ONNX graph or of an exported program does is for the
-backend that knows the format to say, in the worker.
+of the known ways to bring code was found. What an operator of an ONNX graph or of an exported program computes is for
+the backend that knows the format to say, in the worker.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 
-from flataudit.admission.contents import Piece, found_in
+from flataudit.admission.contents import found_in
+from flataudit.admission.onnx_files import in_onnx, may_be_onnx
+from flataudit.admission.pieces import Piece
 from flataudit.admission.settings import asked
 from flataudit.errors import ModelError
 from flataudit.evidence import Admission, Finding
@@ -24,10 +26,16 @@ _PICKLE_MODULES = ("cloudpickle", "dill", "mlflow.pytorch.pickle_module", "pickl
 
 def admit(folder: Path) -> Admission:
     """What is found in the files of a snapshot (`flataudit.admission.snapshot`); nothing of them is executed."""
-    found = list(_settings(folder))
+    found, graphs = list[Finding](), set[str]()
+    try:
+        described = read_mlmodel(folder)
+        found += asked(described)
+        graphs |= {str(described.flavours[name].get("data")) for name in ("onnx",) if name in described.flavours}
+    except ModelError as error:
+        found.append(Finding(kind="refusal", path="MLmodel", what="no readable MLmodel file", detail=error.got[:300]))
     for path in sorted(folder.rglob("*")):
         if not path.is_dir() or path.is_symlink():
-            found += _file(folder, path)
+            found += _file(folder, path, graphs)
     found = list({finding: None for finding in found})
     if len(found) > _MOST_FINDINGS:
         worst = Admission.of(found).findings
@@ -36,14 +44,7 @@ def admit(folder: Path) -> Admission:
     return Admission.of(found)
 
 
-def _settings(folder: Path) -> Iterator[Finding]:
-    try:
-        yield from asked(read_mlmodel(folder))
-    except ModelError as error:
-        yield Finding(kind="refusal", path="MLmodel", what="no readable MLmodel file", detail=error.got[:300])
-
-
-def _file(folder: Path, path: Path) -> Iterator[Finding]:
+def _file(folder: Path, path: Path, graphs: Set[str]) -> Iterator[Finding]:
     name = path.relative_to(folder).as_posix().encode("utf-8", "backslashreplace").decode()
     if path.is_symlink() or not path.is_file():
         yield Finding(kind="refusal", path=name[:300], what="a link or a device")
@@ -54,4 +55,10 @@ def _file(folder: Path, path: Path) -> Iterator[Finding]:
         if module not in _PICKLE_MODULES:
             yield Finding(kind="code", path=name, what="a module that reads the pickle", detail=module)
     with path.open("rb") as stream:
-        yield from found_in(Piece(name, stream, os.fstat(stream.fileno()).st_size))
+        piece = Piece(name, stream, os.fstat(stream.fileno()).st_size)
+        head = stream.read(1)
+        stream.seek(0)
+        yield from found_in(piece)
+        claims = name in graphs or name.lower().endswith(".onnx")
+        if claims or may_be_onnx(head):
+            yield from in_onnx(piece, path, claims=claims)

@@ -172,8 +172,8 @@ def _operations(stream: _Bounded) -> "Iterator[tuple[pickletools.OpcodeInfo, obj
         try:
             if operation.arg is not None and not _skipped(stream, operation.name):
                 argument = operation.arg.reader(stream)  # type: ignore[arg-type]  # it reads, and reads lines
-        except (ValueError, OverflowError, IndexError, struct.error, EOFError) as error:
-            raise _Unreadable(code[0]) from error
+        except (ValueError, OverflowError, IndexError, struct.error, EOFError, OSError) as error:
+            raise _Unreadable(code[0]) from error  # OSError: no file is as long as the place behind the argument
         yield operation, argument
         if operation.name == "STOP":
             return

@@ -19,7 +19,7 @@ from flataudit.errors import ConfigurationError
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-__all__ = ["PublicKey", "Signer", "generate", "signer", "trusted"]
+__all__ = ["PublicKey", "Signer", "generate", "signer", "signer_at", "trusted"]
 
 _TEXT, _FILE, _PASSPHRASE = "FLATAUDIT_SIGNING_KEY", "FLATAUDIT_SIGNING_KEY_FILE", "FLATAUDIT_KEY_PASSPHRASE"
 _MAX_BYTES = 1 << 16
@@ -125,6 +125,16 @@ def signer(environ: Mapping[str, str]) -> Signer | None:
     _require()
     data = text.encode() if text else _read(Path(str(file)), _FILE)
     return _private(data, _TEXT if text else f"{_FILE}={file}", environ)
+
+
+def signer_at(path: Path, environ: Mapping[str, str]) -> Signer:
+    """The private key of a file; its passphrase is this environment's, or asked for.
+
+    Raises:
+        ConfigurationError: it cannot be read.
+    """
+    _require()
+    return _private(_read(path, "--key"), f"--key={path}", environ)
 
 
 def trusted(path: Path) -> dict[str, PublicKey]:

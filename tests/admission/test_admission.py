@@ -159,6 +159,56 @@ def test_paths_of_every_flavour_stay_inside(settings_of: str, tmp_path: Path) ->
     assert found.verdict == "refused" and "MLmodel" in found.listed("refusal")
 
 
+TRICKS = {
+    "a tag": "metadata: !!python/object/apply:os.system ['touch marker']",
+    "a name as a tag": "metadata: !!python/name:os.system",
+    "an unknown tag": "metadata: !flataudit x",
+    "a key that is no text": "? [a, b]\n: c",
+    "two documents": "---\nflavors: {}",
+    "a merge": "base: &b {a: 1}\nmetadata:\n  <<: *b",
+    "what is no number": "metadata: !!int none",
+    "bytes that are none": "metadata: !!binary 'x'",
+}
+
+
+@pytest.mark.parametrize("trick", TRICKS.values(), ids=TRICKS)
+def test_tricks_of_yaml(trick: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make.described(tmp_path / "m", f"flavors: {{pytorch: {{model_data: data}}}}\n{trick}\n")
+    assert admit(tmp_path / "m").verdict == "refused"
+    assert not (tmp_path / "marker").exists()
+
+
+def test_a_tag_under_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    head = "%TAG !evil! tag:yaml.org,2002:python/\n---\n"
+    tagged = f"{head}flavors: {{f: {{}}}}\nm: !evil!object/apply:os.system [touch marker]\n"
+    make.described(tmp_path / "m", tagged)
+    assert admit(tmp_path / "m").verdict == "refused" and not (tmp_path / "marker").exists()
+
+
+@pytest.mark.parametrize("name", ["x.so", "x.so.1", "x.PTX", "m.cubin", "x.dll"])
+def test_libraries_by_their_names(name: str, tmp_path: Path) -> None:
+    assert put(tmp_path / "m", b"of a machine that is not known", f"data/{name}").verdict == "carries code"
+    inside = put(tmp_path / "n", zipped({f"m/data/aotinductor/{name}": b"numbers"}))
+    assert {found.what for found in inside.findings} == {"a compiled program", "a shared library or program"}
+
+
+MEMBERS = {
+    "m/data/aotinductor/model/weights": "a compiled program",
+    "m/data/constants/custom_obj_0": "an object of a class that a library registers",
+    "m/bytecode.pkl": "a program for torch's mobile interpreter",
+    "m/code/__torch__/net.py": "a TorchScript program",
+}
+
+
+@pytest.mark.parametrize(("name", "what"), MEMBERS.items(), ids=MEMBERS)
+def test_members_that_a_reader_runs_by_their_names(name: str, what: str, tmp_path: Path) -> None:
+    """Whatever their bytes look like."""
+    found = put(tmp_path / "m", zipped({name: b"1", "m/data.pkl": make.pickled({})}))
+    assert found.verdict == "carries code" and what in found.listed("code")
+
+
 def test_where_a_file_once_lay_is_no_path(tmp_path: Path) -> None:
     text = "flavors: {python_function: {loader_module: mlflow.pytorch, artifacts: {a: {path: a/x, uri: /home/me/x}}}}"
     make.described(tmp_path / "m", text)

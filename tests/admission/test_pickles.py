@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import random
+from pathlib import Path
 
 import pytest
 import torch
@@ -79,6 +80,13 @@ def test_long_arguments_take_no_memory() -> None:
     assert walk(io.BytesIO(content)).foreign == ("posix.system",)
     promised = b"\x80\x04\x8e" + (2**40).to_bytes(8, "little") + b"x"
     assert not walk(io.BytesIO(promised)).whole
+
+
+def test_an_argument_longer_than_any_file(tmp_path: Path) -> None:
+    """A file's position ends before the number that a length can hold."""
+    (tmp_path / "x").write_bytes(b"\x80\x04\x8e" + (2**62 - 1).to_bytes(8, "little") + b"x")
+    with (tmp_path / "x").open("rb") as stream:
+        assert not walk(stream).whole
 
 
 def test_a_state_dict_is_data() -> None:

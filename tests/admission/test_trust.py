@@ -6,8 +6,10 @@ import artifacts as make
 import pytest
 
 from flataudit.admission.examining import admit
+from flataudit.attestation.keys import generate
+from flataudit.attestation.trustees import Granted, TrustedSigner
 from flataudit.audit import AuditPlan
-from flataudit.config import parse_config
+from flataudit.config import load_config, parse_config
 from flataudit.errors import ConfigurationError
 from flataudit.evidence import Admission, AuditProtocol, Candidate, Evidence, Examined, Finding, Metric, Outcome
 from flataudit.policy import Policy
@@ -111,6 +113,10 @@ POLICY = "model: m\ndata: {validation: {use: npz, path: v.npz}}\ntrust: %s\n"
         (f"[{DIGEST}]", True, False),
         ("['2']", False, True),
         ("[v2]", False, True),
+        (f"[{{digest: '{DIGEST}'}}]", True, False),
+        ("[{version: 2}, {version: 3}]", False, True),
+        ("[{registry: 'https://a.example'}]", True, True),
+        ("[{registry: 'https://a.example.evil'}]", False, False),
         ("[]", False, False),
     ],
 )
@@ -118,15 +124,53 @@ def test_some_may_be_trusted(trust: str, first: bool, second: bool, tmp_path: Pa
     plan: AuditPlan = parse_config(POLICY % trust).plan()
     ours = job(tmp_path).candidate
     other = ours.model_copy(update={"version": "2", "digest": "sha256:" + "cd" * 32})
-    assert (plan.job(ours, tmp_path).trust, plan.job(other, tmp_path).trust) == (first, second)
+    leaves = [plan.leave(one, registry="https://a.example/") for one in (ours, other)]
+    assert [leave.by is not None for leave in leaves] == [first, second]
+    assert plan.job(ours, tmp_path, trust=first).trust is first and not plan.job(ours, tmp_path).trust
     unfetched = Candidate(name="m", uri="runs:/x")
-    assert plan.trusts(unfetched) is (trust == "true")
+    assert (plan.leave(unfetched).by is not None) is (trust == "true")
+    assert AuditPlan.model_validate_json(plan.model_dump_json()) == plan
 
 
-@pytest.mark.parametrize("trust", ["maybe so", "[sha256:abc]", "['*']", "[fraud]"])
+def test_the_evidence_names_the_entry(tmp_path: Path) -> None:
+    make.described(tmp_path / "m")
+    (tmp_path / "m/data/model.pth").write_bytes(make.pickled(print))
+    leave = Granted(f"digest {DIGEST}")
+    admission, away = turned_away(job(tmp_path / "m", trust=True), leave)
+    assert away is None and admission.verdict == "carries code"
+    assert admission.listed("note") == f"trust: its own code may run (digest {DIGEST})"
+    one = job(tmp_path)
+    assert ruled(one, said(one, "data_only"), admission, Policy()).evidence.admission == admission
+
+
+def test_an_approval_that_does_not_count_is_told(tmp_path: Path) -> None:
+    make.described(tmp_path / "m")
+    (tmp_path / "m/data/model.pth").write_bytes(make.pickled(print))
+    admission, away = turned_away(job(tmp_path / "m"), Granted(refused=("a.dsse.json: expired at 2026",)))
+    assert away is not None and "approval a.dsse.json: expired at 2026" in str(away.evidence.measurements[0].reason)
+    assert admission.listed("note") == ""
+
+
+@pytest.mark.parametrize(
+    "trust",
+    [
+        *("maybe so", "[sha256:abc]", "['*']", "[fraud]", "[{registry: good.example}]", "[{version: -1}]"),
+        *("[{registry: 'https://a', also: b}]", "[{digest: 'sha256:ab'}]", "[{owner: me}]", "[[1]]", "{version: 1}"),
+    ],
+)
 def test_trust_in_other_words(trust: str) -> None:
-    with pytest.raises(ConfigurationError, match="trust"):
+    with pytest.raises(ConfigurationError, match=r"'trust.*line 3 of flataudit.yaml"):
         parse_config(POLICY % trust)
+
+
+def test_a_signer_is_looked_for_when_the_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "flataudit.yaml").write_text(POLICY % "[{signer: ada.pub}]")
+    with pytest.raises(ConfigurationError, match=r"key file.*line 3 of .*flataudit.yaml.*No such file") as caught:
+        load_config(tmp_path / "flataudit.yaml")
+    assert caught.value.exit_code == 2
+    generate(tmp_path / "ada.key", None)
+    plan = load_config(tmp_path / "flataudit.yaml").plan()
+    assert plan.trust == (TrustedSigner(signer=str(tmp_path / "ada.pub"), approvals=str(tmp_path / "approvals")),)
 
 
 def test_the_default_is_that_of_no_code(tmp_path: Path) -> None:

@@ -28,6 +28,11 @@ def key(seed: int = 1) -> Signer:
     return Signer(Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32))
 
 
+def build_key(file: Path, of: Signer) -> None:
+    """Its public half, as a file."""
+    file.write_bytes(of.public.pem)
+
+
 @dataclass
 class Memory:
     """What the ledger asks of MLflow's client."""

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import hostile_artifacts as make
+import hostile_formats as formats
 import numpy as np
 from hostile_attacks import source
 
@@ -36,11 +37,14 @@ class Case:
 
     name: str
     build: Callable[[Path, Traps], None]
-    outcome: str = "measured"
+    outcome: str | None = "measured"
+    """None: the parent refuses it, so that no worker gets it; any end will do."""
     reason: str = ""
     """In what is said of it."""
     note: str = ""
     """In what is noted of its attempts, where the kernel tells."""
+    admission: str = "carries code"
+    """What the parent finds in its files before a worker opens them."""
     trust: bool = True
     flavour: str = "pytorch"
     seconds: float = 60.0
@@ -62,11 +66,13 @@ def data(name: str, build: Callable[..., None], reason: str, *arguments: str, **
     def built(folder: Path, traps: Traps) -> None:
         build(folder, *(traps[0] if argument == "canary" else argument for argument in arguments))
 
-    return Case(name, built, **{"outcome": "failed", "reason": reason, "trust": False, **more})  # type: ignore[arg-type]
+    about = {"outcome": "failed", "reason": reason, "trust": False, "admission": "no code found"}
+    return Case(name, built, **{**about, **more})  # type: ignore[arg-type]
 
 
 _FUNCTIONS = (make.loader_module, make.shadowing_module, make.model_from_code, make.pickled_function)
 _CODE = "a format that is data only"
+_REFUSED = {"admission": "refused"}
 ATTACKS = (
     code("read_files"),
     code("read_environment"),
@@ -113,16 +119,16 @@ DATA = (
     # Its calls are counted nowhere: each starts from the state that was exported.
     data("counts its calls", partial(make.exported, wrong="stateful"), "", outcome="measured"),
     data("random", partial(make.exported, wrong="random"), "the same answer twice"),
-    data("archive bomb", make.archive_bomb, "", memory=2 * 2**30),
-    data("YAML bomb", make.yaml_bomb, "a YAML alias"),
-    data("YAML that runs", make.yaml_code, "MLmodel"),
-    data("deep YAML", make.deep_yaml, "levels"),
-    data("path upwards", make.outside, "leaves it", "../../../../../etc"),
-    data("absolute path", make.outside, "leaves it", "/etc"),
-    data("absolute path to the canary", make.outside, "leaves it", "canary"),
-    data("path with a null", make.outside, "null byte", "data\0"),
-    data("link", make.linked, "a link or a device", "canary"),
-    data("pipe", make.pipe, "a link or a device"),
+    data("archive bomb", make.archive_bomb, "", memory=2 * 2**30, **_REFUSED),
+    data("YAML bomb", make.yaml_bomb, "a YAML alias", **_REFUSED),
+    data("YAML that runs", make.yaml_code, "MLmodel", **_REFUSED),
+    data("deep YAML", make.deep_yaml, "levels", **_REFUSED),
+    data("path upwards", make.outside, "leaves it", "../../../../../etc", **_REFUSED),
+    data("absolute path", make.outside, "leaves it", "/etc", **_REFUSED),
+    data("absolute path to the canary", make.outside, "leaves it", "canary", **_REFUSED),
+    data("path with a null", make.outside, "null byte", "data\0", **_REFUSED),
+    data("link", make.linked, "a link or a device", "canary", **_REFUSED),
+    data("pipe", make.pipe, "a link or a device", **_REFUSED),
     data("an exabyte declared", make.huge_declaration, ""),
     data(
         "unknown flavour",
@@ -134,7 +140,30 @@ DATA = (
     data('<script>"|\u202e\x1b[2J\n../../name', make.exported, "", outcome="measured"),
     data("control", make.exported, "", outcome="measured"),
 )
-CASES = (*ATTACKS, *REFUSED, *FUNCTIONS, *DATA)
+_OUTSIDE = "external data"
+_ONNX = {"flavour": "onnx", **_REFUSED}
+FORMATS = (
+    data("an honest graph", formats.honest_onnx, "", outcome="measured", flavour="onnx"),
+    data("weights of another file", formats.onnx_elsewhere, _OUTSIDE, "canary", **_ONNX),
+    data("weights above", partial(formats.onnx_elsewhere, location="../../canary"), _OUTSIDE, **_ONNX),
+    data("weights in the graph", partial(formats.onnx_elsewhere, location="model.onnx"), "", **_ONNX),
+    data("weights behind a link", formats.onnx_link, "", "canary", **_ONNX),
+    data("weights of a pipe", formats.onnx_pipe, "", **_ONNX),
+    data("weights without end", partial(formats.onnx_place, offset="0", length="9" * 18), _OUTSIDE, **_ONNX),
+    data("weights past the end", partial(formats.onnx_place, offset="9" * 18, length="32"), _OUTSIDE, **_ONNX),
+    data("weights before the start", partial(formats.onnx_place, offset="-8", length="32"), "offset", **_ONNX),
+    data("weights that are huge", formats.onnx_huge, "bytes", **_ONNX),
+    data("operator of a library", formats.onnx_library, "evil::Run", flavour="onnx", admission="carries code"),
+    data("operator that runs Python", formats.onnx_python, "PythonOp", flavour="onnx", admission="carries code"),
+    data("estimator and a function", formats.skops_function, "also holds", flavour="sklearn", admission="carries code"),
+    data("estimator with a spoofed name", formats.skops_spoofed, "", flavour="sklearn", admission="carries code"),
+    code("write_outside", formats.pickled_constants, outcome="failed", reason="data only", trust=False),
+    data("program with a library", formats.compiled, "data only", admission="carries code"),
+    data("two headers", formats.two_headers, "", outcome=None, **_REFUSED),
+    data("a zip64 lie", formats.zip64_lie, "", outcome=None, **_REFUSED),
+    data("two directories", formats.two_directories, "", outcome=None, **_REFUSED),
+)
+CASES = (*ATTACKS, *REFUSED, *FUNCTIONS, *DATA, *FORMATS)
 
 
 @dataclass
@@ -214,7 +243,7 @@ def wrong(case: Case, one: Examined, *, told: bool) -> str | None:
     """How a candidate's end differs from what is expected; ``told``: attempts are noted on this machine."""
     accuracy = one.evidence["validation_accuracy"]
     reason, notes = str(accuracy.reason or ""), "; ".join(one.evidence.notes)
-    if accuracy.outcome.value != case.outcome or case.reason not in reason:
+    if case.outcome not in (None, accuracy.outcome.value) or case.reason not in reason:
         return f"{case.name}: {accuracy.outcome.value}, {reason}; {notes}"
     if told and case.note not in notes:
         return f"{case.name}: no note of {case.note!r} in {notes!r}"

@@ -14,6 +14,7 @@ import hostile_suite as suite
 import pytest
 from hostile_suite import CASES, Outside
 
+from flataudit.admission.examining import admit
 from flataudit.evidence import Examined
 from flataudit.executors.isolation import enforceable
 from flataudit.executors.local import LocalExecutor
@@ -66,6 +67,15 @@ def test_it_ends_as_expected(number: int, audit: tuple[list[Job], list[Examined]
     assert traps.secret not in one.evidence.model_dump_json()
 
 
+@pytest.mark.parametrize("number", range(len(CASES)), ids=[ascii(case.name) for case in CASES])
+def test_the_parent_s_look_before(number: int, audit: tuple[list[Job], list[Examined]], traps: Outside) -> None:
+    """It executes nothing, and no candidate that runs code is called one without."""
+    case = CASES[number]
+    found = admit(Path(audit[0][number].artifact))
+    assert traps.secret not in found.model_dump_json()
+    assert found.verdict == case.admission, found
+
+
 def test_nothing_is_left_behind(audit: tuple[list[Job], list[Examined]], traps: Outside) -> None:
     assert traps.look() == []
     assert not Path("/tmp/hostile-yaml").exists()
@@ -80,7 +90,7 @@ def test_an_honest_candidate_answers_the_same_inside_and_outside(audit: tuple[li
         if case.name in CONTROLS:
             (there,) = LocalExecutor().map([job], lambda *note: None)
             assert there.arrays and there.arrays == inside.arrays
-            assert inside.evidence.notes == there.evidence.notes
+            assert set(there.evidence.notes) <= set(inside.evidence.notes)  # and where its answers were judged
 
 
 def test_the_traps_work(tmp_path: Path) -> None:
