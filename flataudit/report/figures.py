@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from flataudit.report.escaping import html_text
 from flataudit.report.numbers import number
 
-__all__ = ["Axis", "Interval", "Series", "interval_plot", "line_chart", "reliability_diagram", "ticks"]
+__all__ = ["Axis", "Frame", "Interval", "Series", "interval_plot", "line", "line_chart", "svg", "ticks"]
 
 Point = tuple[float, float]
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 12.0, 10.0, 38.0
@@ -57,7 +57,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class _Frame:
+class Frame:
     """From data to pixels."""
 
     width: float
@@ -66,23 +66,26 @@ class _Frame:
     y: Axis
 
     def px(self, value: float) -> float:
+        """Where a value of x lies."""
         share = (value - self.x.low) / (self.x.high - self.x.low)
         return _LEFT + share * (self.width - _LEFT - _RIGHT)
 
     def py(self, value: float) -> float:
+        """Where a value of y lies."""
         share = (value - self.y.low) / (self.y.high - self.y.low)
         return self.height - _BOTTOM - share * (self.height - _TOP - _BOTTOM)
 
     def axes(self) -> str:
+        """Both axes with their ticks, names and grid."""
         bottom, middle = self.height - _BOTTOM, (_TOP + self.height - _BOTTOM) / 2
         parts = []
         for tick in ticks(self.y.low, self.y.high):
-            parts.append(_line(_LEFT, self.py(tick), self.width - _RIGHT, self.py(tick), "grid"))
+            parts.append(line(_LEFT, self.py(tick), self.width - _RIGHT, self.py(tick), "grid"))
             parts.append(_text(_LEFT - 6, self.py(tick) + 4, number(tick), anchor="end"))
         for tick in ticks(self.x.low, self.x.high):
-            parts.append(_line(self.px(tick), bottom, self.px(tick), bottom + 4, "axis"))
+            parts.append(line(self.px(tick), bottom, self.px(tick), bottom + 4, "axis"))
             parts.append(_text(self.px(tick), bottom + 16, number(tick), anchor="middle"))
-        parts.append(_line(_LEFT, bottom, self.width - _RIGHT, bottom, "axis"))
+        parts.append(line(_LEFT, bottom, self.width - _RIGHT, bottom, "axis"))
         parts.append(_text((_LEFT + self.width - _RIGHT) / 2, self.height - 4, self.x.label, "label", anchor="middle"))
         turned = f'transform="rotate(-90 10 {middle:.1f})"'
         parts.append(_text(10, middle, self.y.label, "label", anchor="middle", more=turned))
@@ -109,7 +112,7 @@ def line_chart(
     key: str, title: str, description: str, *, series: Sequence[Series], x: Axis, y: Axis, size: Point = (300, 210)
 ) -> str:
     """Lines over a common frame; points that are not finite interrupt their line."""
-    frame = _Frame(*size, x, y)
+    frame = Frame(*size, x, y)
     body = [frame.axes()]
     for one in series:
         name = f"<title>{html_text(one.name)}</title>"
@@ -119,36 +122,7 @@ def line_chart(
             body.append(f'<polyline points="{path}"/>')
             body += [f'<circle cx="{frame.px(a):.1f}" cy="{frame.py(b):.1f}" r="2.4"/>' for a, b in run]
         body.append("</g>")
-    return _svg(key, title, description, size, "".join(body))
-
-
-def reliability_diagram(
-    key: str, title: str, description: str, *, bins: Sequence[tuple[float, float, float]], start: float = 0.0
-) -> str:
-    """Accuracy against confidence, a dot a bin, over the band in which a calibrated model's dots would fall.
-
-    Args:
-        key: unique in the page.
-        title: the candidate.
-        description: the numbers, in words.
-        bins: ``(mean confidence, accuracy, count)``; empty bins are left out. The band is the normal 95 %
-            interval of a binomial share with the bin's confidence and count (Bröcker & Smith 2007).
-        start: where both axes begin; no bin's confidence or accuracy lies below.
-    """
-    filled = sorted(b for b in bins if all(math.isfinite(v) for v in b) and b[2] > 0)
-    size = (230.0, 230.0)
-    frame = _Frame(*size, Axis("confidence", start, 1.0), Axis("accuracy", start, 1.0))
-    body = [frame.axes(), _line(frame.px(start), frame.py(start), frame.px(1), frame.py(1), "diagonal")]
-    largest = max((n for _, _, n in filled), default=1.0)
-    for confidence, accuracy, n in filled:
-        half = 1.96 * math.sqrt(max(confidence * (1 - confidence), 0.0) / n)
-        low, high = max(start, confidence - half), min(1.0, confidence + half)
-        x, tall = frame.px(confidence), max(frame.py(low) - frame.py(high), 2.0)
-        body.append(f'<rect class="band" x="{x - 3:.1f}" y="{frame.py(high):.1f}" width="6" height="{tall:.1f}"/>')
-        hint = f"<title>confidence {confidence:.3f}, accuracy {accuracy:.3f}, {n:.0f} examples</title>"
-        radius = 1.4 + 2.2 * math.sqrt(n / largest)
-        body.append(f'<circle class="dot" cx="{x:.1f}" cy="{frame.py(accuracy):.1f}" r="{radius:.1f}">{hint}</circle>')
-    return _svg(key, title, description, size, "".join(body))
+    return svg(key, title, description, size, "".join(body))
 
 
 def interval_plot(
@@ -163,25 +137,25 @@ def interval_plot(
         return left + (value - axis.low) / (axis.high - axis.low) * plot
 
     bottom = height - 40
-    body = [_line(left, bottom, left + plot, bottom, "axis")]
+    body = [line(left, bottom, left + plot, bottom, "axis")]
     for tick in ticks(axis.low, axis.high):
-        body.append(_line(px(tick), bottom, px(tick), bottom + 4, "axis"))
+        body.append(line(px(tick), bottom, px(tick), bottom + 4, "axis"))
         body.append(_text(px(tick), bottom + 17, number(tick, sign=tick != 0), anchor="middle"))
     for value, name in marks:
-        body.append(_line(px(value), 22, px(value), bottom, "zero" if value == 0 else "mark"))
+        body.append(line(px(value), 22, px(value), bottom, "zero" if value == 0 else "mark"))
         outer = value == min(mark for mark, _ in marks)
         body.append(_text(px(value) + (2 if outer else -2), 14, name, "label", anchor="end" if outer else "start"))
     body.append(_text(left + plot / 2, height - 4, label, "label", anchor="middle"))
     for index, row in enumerate(rows):
         body.append(_interval_row(row, 22 + _ROW * (index + 0.5), px, left, left + plot))
-    return _svg(key, title, description, (width, height), "".join(body))
+    return svg(key, title, description, (width, height), "".join(body))
 
 
 def _interval_row(row: Interval, y: float, px: Callable[[float], float], left: float, right: float) -> str:
     low, high = px(row.low), px(row.high)
     shown = row.name if len(row.name) <= 12 else row.name[:11] + "…"
-    whisker = _line(low, y, high, y, "whisker") + _line(low, y - 4, low, y + 4, "whisker")
-    whisker += _line(high, y - 4, high, y + 4, "whisker")
+    whisker = line(low, y, high, y, "whisker") + line(low, y - 4, low, y + 4, "whisker")
+    whisker += line(high, y - 4, high, y + 4, "whisker")
     dot = f'<circle class="dot" cx="{px(row.value):.1f}" cy="{y:.1f}" r="4.5"/>'
     texts = _text(left - 10, y + 4, shown, "name", anchor="end") + _text(right + 14, y + 4, row.text, "value")
     return (
@@ -189,7 +163,8 @@ def _interval_row(row: Interval, y: float, px: Callable[[float], float], left: f
     )
 
 
-def _svg(key: str, title: str, description: str, size: Point, body: str) -> str:
+def svg(key: str, title: str, description: str, size: Point, body: str) -> str:
+    """A picture with its title and its description in words; ``key`` is unique in the page."""
     width, height = size
     return (
         f'<svg role="img" aria-labelledby="{key}-t {key}-d" viewBox="0 0 {width:g} {height:g}" '
@@ -198,7 +173,8 @@ def _svg(key: str, title: str, description: str, size: Point, body: str) -> str:
     )
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
+def line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
+    """One line, in pixels, of a class of the style sheet."""
     return f'<line class="{style}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
 
 

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from flataudit.audit import AuditRecord
 from flataudit.evidence import Array, AuditProtocol
-from flataudit.report import curvature, inventory, panels, summary, tables
+from flataudit.report import curvature, inventory, panels, reliability, summary, tables
 from flataudit.report.escaping import visible
 from flataudit.report.panels import Panel
 
@@ -71,7 +71,7 @@ def _protocols(audit: AuditRecord) -> tuple[_Protocol, ...]:
 
 
 def _panels(audit: AuditRecord, arrays: Mapping[str, Mapping[str, Array]]) -> tuple[Panel, ...]:
-    drawn = (panels.calibration, panels.corruption, panels.landscape, curvature.layers, curvature.invariance)
+    drawn = (reliability.calibration, panels.corruption, panels.landscape, curvature.layers, curvature.invariance)
     return tuple(draw(audit, arrays) for draw in drawn)
 
 

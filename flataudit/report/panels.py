@@ -8,12 +8,12 @@ from typing import cast
 from flataudit.audit import AuditRecord
 from flataudit.decision import Comparison
 from flataudit.evidence import Array, Measurement
-from flataudit.report.figures import Axis, Interval, Point, Series, interval_plot, line_chart, reliability_diagram
-from flataudit.report.numbers import gain, number, with_error
+from flataudit.report.figures import Axis, Interval, Point, Series, interval_plot, line_chart
+from flataudit.report.numbers import gain, number
 from flataudit.report.standings import Row, accuracy_metric, rows
 from flataudit.report.tables import Cell, Group, Table, with_champion
 
-__all__ = ["Figure", "Panel", "calibration", "corruption", "differences", "landscape"]
+__all__ = ["Figure", "Panel", "corruption", "differences", "landscape"]
 
 Arrays = Mapping[str, Mapping[str, Array]]
 Matrix = list[list[float]]
@@ -65,31 +65,6 @@ def differences(record: AuditRecord) -> Panel:
         absent = "" if figures else "No challenger could be compared with the champion."
     intro = "Paired on the same examples; the dot is the estimate, the line its interval. Right of zero is better."
     return Panel("differences", "Gain over the champion", intro, tuple(figures), absent)
-
-
-def calibration(record: AuditRecord, arrays: Arrays) -> Panel:
-    """A reliability diagram a candidate."""
-    found: list[tuple[Row, Matrix]] = []
-    absent = []
-    for row in rows(record):
-        bins = _matrix(arrays, row.candidate.label, "calibration/bins")
-        if bins is None or any(len(one) != 3 for one in bins):
-            absent.append(row.candidate.label)
-        else:
-            found.append((row, bins))
-    start = _first_tick([bins for _, bins in found])
-    figures = []
-    for index, (row, bins) in enumerate(found):
-        label = row.candidate.label
-        told = "; ".join(f"confidence {c:.2f} accuracy {a:.2f} ({n:.0f})" for c, a, n in bins if n > 0)
-        drawn = [(c, a, n) for c, a, n in bins]
-        svg = reliability_diagram(f"calibration-{index}", f"Calibration of {label}", told, bins=drawn, start=start)
-        figures.append(Figure(_caption(row), svg, _null_note(record, label)))
-    intro = (
-        "Accuracy against the model's own confidence; a dot is a bin, its size the examples in it. The grey bars are "
-        "the null band: where the dots of a perfectly calibrated model would fall in 95 of 100 samples of this size."
-    )
-    return Panel("calibration", "Calibration", intro, tuple(figures), _absent("calibration bins", absent))
 
 
 def corruption(record: AuditRecord, arrays: Arrays) -> Panel:
@@ -199,24 +174,6 @@ def _corruption_names(record: AuditRecord, label: str) -> tuple[list[str], list[
         return [kind.strip() for kind in kinds.split(",")], [float(s) for s in str(severities).split(",")]
     except ValueError:
         return None
-
-
-def _null_note(record: AuditRecord, label: str) -> str:
-    evidence = record.evidence(label)
-    error, null = evidence.get("calibration_error"), evidence.get("calibration_null_p95")
-    if error is None or error.estimate is None:
-        return ""
-    text = f"error {with_error(error)}"
-    if null is None or null.estimate is None:
-        return text
-    return f"{text}; chance alone gives up to {number(null.estimate, 4)}"
-
-
-def _first_tick(tables: Sequence[Matrix]) -> float:
-    """A fifth below all confidences and accuracies: one scale for all diagrams."""
-    shown = [value for bins in tables for c, a, n in bins if n > 0 for value in (c, a) if math.isfinite(value)]
-    lowest = min(shown, default=0.0)
-    return 0.0 if lowest < 0.4 else min(0.8, math.floor(lowest * 5) / 5)
 
 
 def _details(measurement: Measurement | None) -> Mapping[str, float | str | None]:

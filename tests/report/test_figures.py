@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flataudit.report.figures import Axis, Interval, Series, interval_plot, line_chart, reliability_diagram, ticks
+from flataudit.report.figures import Axis, Interval, Series, interval_plot, line_chart, ticks
 
 HOSTILE = "</title><script>alert(1)</script>\x1b"
 
@@ -46,18 +46,6 @@ def test_lines_lie_where_the_numbers_are() -> None:
     root = parsed(line_chart("k", "t", "d", series=series, x=Axis("x", 0, 10), y=Axis("y", 0, 1), size=(300, 200)))
     line = next(root.iter("polyline"))
     assert line.get("points") == "46.0,162.0 288.0,10.0"
-
-
-def test_a_reliability_diagram_has_a_dot_a_filled_bin() -> None:
-    bins = [(0.55, 0.5, 20.0), (0.95, 0.97, 300.0), (0.2, 0.1, 0.0), (math.nan, 0.5, 3.0)]
-    root = parsed(reliability_diagram("k", "v8", "d", bins=bins))
-    assert len(list(root.iter("circle"))) == 2
-    band = {rect.get("class") for rect in root.iter("rect")}
-    assert band == {"band"} and len(list(root.iter("rect"))) == 2
-
-
-def test_an_empty_reliability_diagram_is_still_an_image() -> None:
-    parsed(reliability_diagram("k", "v8", "d", bins=[]))
 
 
 def test_an_interval_plot_shows_each_row_and_mark() -> None:
