@@ -17,7 +17,8 @@ def changes(
 
     Args:
         clean: examples ``(n, …)``.
-        changed: the same, corrupted; a missing value (NaN) counts as a change by one standard deviation.
+        changed: the same, corrupted; a value that became missing (NaN), or was and is no more, counts as a change by
+            one standard deviation.
         spread: standard deviations that broadcast to the examples; where one is 0, no change counts.
 
     >>> rows = np.array([[0.0, 5.0], [2.0, 5.0]])
@@ -28,6 +29,7 @@ def changes(
     if not counted.any():
         return np.zeros(len(clean))
     relative = np.nan_to_num((changed - clean) / np.where(spread > 0, spread, np.inf), nan=1.0)
+    relative[np.isnan(changed) & np.isnan(clean)] = 0.0
     return np.asarray(np.sqrt(np.square(relative).reshape(len(clean), -1).sum(axis=1) / counted.sum()))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from flataudit.corruptions.draws import Draws
 from flataudit.corruptions.graded import Graded
 from flataudit.corruptions.sampling import along, coin, interpolation
-from flataudit.corruptions.scale import blocks
+from flataudit.corruptions.scale import blocks, steady
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,7 +38,8 @@ class Channels:
         parts = [series[part] for part in blocks(series)]
         mean = np.asarray(sum(part.astype(np.float64).sum(axis=(0, 2)) for part in parts))[:, None] / count
         squares = np.asarray(sum(np.square(part.astype(np.float64) - mean).sum(axis=(0, 2)) for part in parts))
-        return cls(mean, np.sqrt(squares[:, None] / count))
+        still, first = steady(series, (0, 2))[:, None], series[0, :, :1]
+        return cls(np.where(still, first, mean), np.where(still, 0.0, np.sqrt(squares[:, None] / count)))
 
 
 def jitter(scale: Channels, series: "NDArray[np.float64]", draws: Draws, amount: float) -> "NDArray[np.float64]":

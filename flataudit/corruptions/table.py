@@ -2,8 +2,9 @@
 
 What goes wrong with columns on their way from a sensor or a form: noise, missing values, a wrong unit, a
 miscalibration, coarse rounding, a lost column, a wrong category, late data. Every function takes rows ``(n, features)``
-in float64 and gives as many. Rows repeated in a data set are none of these: they change no answer of a model that
-looks at one row at a time.
+in float64 and gives as many. What is missing already (NaN) counts in no feature's scale, and stays missing unless
+something is put in a lost value's place. Rows repeated in a data set are none of these: they change no answer of a
+model that looks at one row at a time.
 """
 
 from collections.abc import Mapping
@@ -48,14 +49,14 @@ class Features:
         """What stands for a missing value, ``(features,)``."""
         if self.missing == "nan":
             return np.full(self.rows.shape[1], np.nan)
-        return np.asarray(np.median(self.rows.astype(np.float64), axis=0))
+        return np.array([_median(self.rows[:, column]) for column in range(self.rows.shape[1])])
 
     @cached_property
     def categories(self) -> "dict[int, NDArray[np.float64]]":
-        """The sorted values of each column that holds 2 to 50 different whole numbers, by its number."""
+        """The sorted known values of each column that holds 2 to 50 different whole numbers, by its number."""
         found = {}
         for column in range(self.rows.shape[1]):
-            values = self.rows[:, column]
+            values = _known(self.rows[:, column])
             if np.all(values[:100] == np.rint(values[:100])):
                 distinct = np.unique(values).astype(np.float64)
                 if 2 <= len(distinct) <= _MOST_CATEGORIES and np.all(distinct == np.rint(distinct)):
@@ -117,7 +118,8 @@ def swap(scale: Features, rows: "NDArray[np.float64]", draws: Draws, amount: flo
         place = np.minimum(np.searchsorted(values, rows[:, column]), len(values) - 1)
         further = 1 + np.floor(drawn[:, count + column] * (len(values) - 1)).astype(np.int64)
         other = values[(place + further) % len(values)]
-        changed[:, column] = np.where(drawn[:, column] < amount, other, rows[:, column])
+        hit = (drawn[:, column] < amount) & ~np.isnan(rows[:, column])
+        changed[:, column] = np.where(hit, other, rows[:, column])
     return changed
 
 
@@ -126,6 +128,16 @@ def stale(scale: Features, rows: "NDArray[np.float64]", draws: Draws, amount: fl
     before = scale.rows[np.clip(draws.indices - 1, 0, len(scale.rows) - 1)].astype(np.float64)
     late = (draws.uniforms(rows.shape[1]) < amount) & (draws.indices > 0)[:, None]
     return np.where(late, before, rows)
+
+
+def _known(values: "NDArray[np.generic]") -> "NDArray[np.generic]":
+    return values[~np.isnan(values)] if values.dtype.kind == "f" else values
+
+
+def _median(values: "NDArray[np.generic]") -> float:
+    """Of the known values; NaN where there is none."""
+    known = _known(values).astype(np.float64)
+    return float(np.median(known)) if len(known) else np.nan
 
 
 def _one_feature(rows: "NDArray[np.float64]", draws: Draws) -> "tuple[NDArray[np.bool_], NDArray[np.bool_]]":

@@ -50,7 +50,7 @@ class Corruption(Record):
     the mean over severities.
     """
 
-    version: ClassVar[str] = "3"
+    version: ClassVar[str] = "4"
     requires: ClassVar[type] = Predictor
     role: ClassVar[Role] = "validation"
     metrics: ClassVar[tuple[Metric, ...]] = (_ACCURACY,)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
 from flataudit.contracts import AuditData, Predictor, Reading
+from flataudit.corruptions.scale import moments
 from flataudit.evidence import Measurement, Metric, Outcome, Record
 from flataudit.specs import Budget, Role
 from flataudit.statistics.domains import domain_auc, kernel_distance
@@ -53,7 +54,7 @@ class Drift(Record):
     asks for labels of the shifted set, it does not say that the model is wrong there.
     """
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     requires: ClassVar[type] = Predictor
     role: ClassVar[Role] = "shifted"
     also: ClassVar[tuple[Role, ...]] = ("unlabelled",)
@@ -77,6 +78,9 @@ class Drift(Record):
             return _absent(data, reason, *self.metrics)
         if "U" in (validation.inputs.dtype.kind, data.inputs.dtype.kind):
             return _absent(data, "texts have no features to compare; their token ids would be names", *self.metrics)
+        if any(d.inputs.dtype.kind == "f" and np.isnan(d.inputs).any() for d in (validation, data)):
+            reason = "some inputs are missing (NaN), and every distance would depend on what stands for them"
+            return _absent(data, reason, *self.metrics)
         projected, sampled = np.random.SeedSequence(seed).spawn(2)
         ours, theirs, columns = self._columns(validation, data, np.random.default_rng(projected))
         psi = population_stability(ours, theirs, bins=self.bins)
@@ -92,8 +96,9 @@ class Drift(Record):
         Together, since a pixel that hardly varies on validation would outweigh all others.
         """
         ours, theirs = (np.asarray(d.inputs, dtype=np.float64).reshape(len(d), -1) for d in (validation, data))
-        shape, pooled = data.inputs.shape[1:], np.concatenate([ours, theirs]).std(axis=0)
-        centre, unit = ours.mean(axis=0), np.where(pooled > 0, pooled, 1.0)
+        shape, centre = data.inputs.shape[1:], moments(ours, by_feature=True)[0]
+        pooled = moments(np.concatenate([ours, theirs]), by_feature=True)[1]
+        unit = np.where(pooled > 0, pooled, 1.0)
         ours, theirs = (ours - centre) / unit, (theirs - centre) / unit
         if ours.shape[1] <= self.features:
             places = [np.unravel_index(k, shape) for k in range(ours.shape[1])] if len(shape) > 1 else []

@@ -6,6 +6,7 @@ from typing import ClassVar
 from pydantic import NonNegativeInt, PositiveInt
 
 from flataudit.contracts import AuditData, Differentiable, Reading
+from flataudit.curvature.deadline import Deadline, OutOfTime, out_of_time
 from flataudit.curvature.inputs import jacobian_norms, passes_of_jacobian, why_no_input_gradients
 from flataudit.evidence import Array, Metric, Outcome, Record
 from flataudit.specs import Budget, Role
@@ -50,7 +51,13 @@ class GeometricComplexity(Record):
             reason = f"it takes {needed:.3g} passes and {budget.passes:.3g} are left"
             advice = "raise budget.passes, or lower exact_columns and probes"
             return [Reading(COMPLEXITY.missing(Outcome.OVER_BUDGET, reason, advice))]
-        found = jacobian_norms(model, data, seed, exact_columns=self.exact_columns, probes=self.probes)
+        deadline, advice = Deadline().sooner(budget.seconds), "raise budget.seconds, or lower exact_columns and probes"
+        try:
+            found = jacobian_norms(
+                model, data, seed, exact_columns=self.exact_columns, probes=self.probes, deadline=deadline
+            )
+        except OutOfTime:
+            return out_of_time(self.metrics, budget, advice)
         details = {
             "method": "exact" if found.exact else "random signs",
             "columns": float(found.columns),

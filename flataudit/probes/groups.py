@@ -10,6 +10,7 @@ from pydantic import PositiveInt
 from flataudit.contracts import AuditData, Predictor, Reading
 from flataudit.evidence import Array, Metric, Outcome, Record
 from flataudit.specs import Budget, Role
+from flataudit.statistics.answers import answers
 from flataudit.statistics.correctness import correctness
 from flataudit.statistics.group_means import by_group, others, worst_mean
 from flataudit.statistics.means import bounded_mean
@@ -39,13 +40,14 @@ GAP = Metric(
 class Groups(Record):
     """Accuracy of each group, ``group_accuracy/<group>``, of the worst one, and their spread; one forward pass.
 
-    Exact on these examples. Arrays: ``group_accuracy/<group>``, correctness of the group's examples, so that two
-    candidates pair group by group; ``validation_groups``, the group of each example, by which the comparer resamples
-    groups where the policy says ``clustered``. The worst of many noisy accuracies is lower than the worst true one,
-    which the estimate shares; its interval, from the lowest lower limit to the lowest upper one, does not.
+    Exact on these examples, from answers that other probes share. Arrays: ``group_accuracy/<group>``, correctness of
+    the group's examples, so that two candidates pair group by group; ``validation_groups``, the group of each example,
+    by which the comparer resamples groups where the policy says ``clustered``. The worst of many noisy accuracies is
+    lower than the worst true one, which the estimate shares; its interval, from the lowest lower limit to the lowest
+    upper one, does not.
     """
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     requires: ClassVar[type] = Predictor
     role: ClassVar[Role] = "validation"
     metrics: ClassVar[tuple[Metric, ...]] = (WORST, GAP)
@@ -63,7 +65,7 @@ class Groups(Record):
             advice = "name their column or array: `groups:` beside `targets:`"
             return [Reading(m.missing(Outcome.NOT_APPLICABLE, "the data have no groups", advice)) for m in self.metrics]
         assert data.targets is not None
-        right = correctness(model.task, model.predict(data.inputs), data.targets)
+        right = correctness(model.task, answers(model, data), data.targets)
         found = by_group(right, data.groups, data.group_names)
         enough = {name: values for name, values in found.items() if len(values) >= self.min_examples}
         rows = [self._reading(name, values) for name, values in list(found.items())[: self.most]]
@@ -80,18 +82,26 @@ class Groups(Record):
 
     def _worst(self, enough: dict[str, NDArray[np.float64]], groups: int) -> Reading:
         if not enough:
-            return Reading(WORST.missing(Outcome.NOT_APPLICABLE, f"no group has {self.min_examples} examples"))
+            reason = f"no group has {self.min_examples} examples"
+            return Reading(WORST.missing(Outcome.NOT_APPLICABLE, reason, _FEW))
         name, lowest = worst_mean(enough)
         details = {"group": name, "groups": float(groups), "left out": float(groups - len(enough))}
         measured = WORST.measured(**vars(lowest), details=details)
         return Reading(measured)
 
     def _spread(self, enough: dict[str, NDArray[np.float64]]) -> Reading:
-        """By the method of moments (DerSimonian & Laird 1986), with equal weights."""
-        if len(enough) < 3:
-            return Reading(GAP.missing(Outcome.NOT_APPLICABLE, f"fewer than 3 groups of {self.min_examples} examples"))
-        means = np.array([values.mean() for values in enough.values()])
-        noise = np.array([max(float(values.var()), 1e-12) / len(values) for values in enough.values()])
-        excess = float(means.var(ddof=1) - noise.mean())
-        details = {"between groups": float(means.std(ddof=1)), "by few examples": float(noise.mean() ** 0.5)}
-        return Reading(GAP.measured(max(excess, 0.0) ** 0.5, n=len(enough), details=details))
+        """By the method of moments (DerSimonian & Laird 1986), with equal weights and each group's unbiased variance.
+
+        A single example says nothing of its group's variance: such a group is left out whatever `min_examples` is.
+        """
+        several = [values for values in enough.values() if len(values) > 1]
+        if len(several) < 3:
+            reason = f"fewer than 3 groups of {max(self.min_examples, 2)} examples"
+            return Reading(GAP.missing(Outcome.NOT_APPLICABLE, reason, _FEW))
+        means = np.array([values.mean() for values in several])
+        noise = float(np.mean([values.var() / (len(values) - 1) for values in several]))
+        details = {"between groups": float(means.std(ddof=1)), "by few examples": noise**0.5}
+        return Reading(GAP.measured(max(float(means.var(ddof=1)) - noise, 0.0) ** 0.5, n=len(several), details=details))
+
+
+_FEW = "lower `min_examples`, or collect more"

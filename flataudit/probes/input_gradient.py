@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from flataudit.contracts import AuditData, Differentiable, Reading
+from flataudit.curvature.deadline import Deadline, OutOfTime, out_of_time
 from flataudit.curvature.inputs import loss_gradient_norms, why_no_input_gradients
 from flataudit.evidence import Array, Metric, Outcome, Record
 from flataudit.specs import Budget, Role
@@ -38,6 +39,9 @@ class InputGradient(Record):
         reason = why_no_input_gradients(model, data)
         if reason is not None:
             return [Reading(metric.missing(Outcome.NOT_APPLICABLE, reason))]
-        values = loss_gradient_norms(model, data)
+        try:
+            values = loss_gradient_norms(model, data, deadline=Deadline().sooner(budget.seconds))
+        except OutOfTime:
+            return out_of_time(self.metrics, budget)
         measured = metric.measured(**vars(mean(values)), samples=metric.name)
         return [Reading(measured, {metric.name: Array.pack(values)})]

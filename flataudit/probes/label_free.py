@@ -73,7 +73,7 @@ class LabelFree(Record):
     examples. Forward passes: one over the set, one over validation, and `copies` over at most `copied` of its examples.
     """
 
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     requires: ClassVar[type] = Predictor
     role: ClassVar[Role] = "unlabelled"
     reference: ClassVar[Role] = "validation"
@@ -125,6 +125,8 @@ class LabelFree(Record):
         if validation.inputs.dtype.kind != "f" and validation.kind != "image":
             what = "texts" if validation.kind == "text" else "inputs that are whole numbers"
             return metric.missing(Outcome.NOT_APPLICABLE, f"{what} cannot be blended")
+        if validation.inputs.dtype.kind == "f" and np.isnan(validation.inputs).any():
+            return metric.missing(Outcome.NOT_APPLICABLE, "inputs of which some are missing (NaN) cannot be blended")
         if n < 20:
             return metric.missing(Outcome.NOT_APPLICABLE, f"{n} examples; 20 are needed for a norm to mean anything")
         if self.copies * n / len(data) / 2 > budget.passes:

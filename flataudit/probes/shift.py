@@ -88,7 +88,8 @@ class Shift(Record):
         metric = WORST.of(data.name)
         enough = {name: values for name, values in groups.items() if len(values) >= self.min_examples}
         if not enough:
-            return metric.missing(Outcome.NOT_APPLICABLE, f"no group has {self.min_examples} examples")
+            reason, advice = f"no group has {self.min_examples} examples", "lower `min_examples`, or collect more"
+            return metric.missing(Outcome.NOT_APPLICABLE, reason, advice)
         name, worst = worst_mean(enough)
         left_out = float(len(groups) - len(enough))
         details = {"group": name, "groups": float(len(groups)), "left out": left_out}

@@ -171,10 +171,10 @@ class _Table:
 
 def _methods(ours: Measurement, theirs: Measurement) -> str | None:
     """Why two bounds by attacks do not compare: one attack finds more than another, whatever the models are."""
-    if not ours.metric.startswith("adversarial_"):
+    if not ours.metric.startswith(("adversarial_", "local_lipschitz")):
         return None
     first, second = ours.details.get("method"), theirs.details.get("method")
-    told = f"attacked differently: {first} / {second}; set `method` of the probe adversarial"
+    told = f"attacked differently: {first} / {second}; set `method` of the probe {ours.probe or 'adversarial'}"
     return None if first == second else told
 
 

@@ -78,7 +78,9 @@ def wasserstein(reference: "NDArray[np.float64]", other: "NDArray[np.float64]", 
     [3.0]
     """
     found = np.array([_earth_moved(x, y) for x, y in zip(reference.T, other.T, strict=True)])
-    spread, pooled = reference.std(axis=0), np.concatenate([reference, other]).std(axis=0)
+    both = np.concatenate([reference, other])
+    # A constant such as 0.1 has a deviation of rounding.
+    spread, pooled = (np.where(np.ptp(rows, axis=0) > 0, rows.std(axis=0), 0.0) for rows in (reference, both))
     unit = np.where(spread > 0, spread, np.where(pooled > 0, pooled, 1.0))
     half = _joint_quantile(confidence, len(found)) * found[:, 1] / unit
     estimates = found[:, 0] / unit

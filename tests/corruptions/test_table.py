@@ -1,11 +1,13 @@
 """Corruptions of tables and series against what they are by definition."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from flataudit.corruptions.catalogue import Suite
 from flataudit.corruptions.draws import Draws
-from flataudit.corruptions.table import Features, column_loss, missing, quantise, stale, swap, unit
+from flataudit.corruptions.table import TABLE_CORRUPTIONS, Features, column_loss, missing, quantise, stale, swap, unit
 from flataudit.errors import ConfigurationError
 
 GENERATOR = np.random.default_rng(5)
@@ -84,3 +86,54 @@ def test_whole_numbers_stay_within_their_dtype():
     up = changed.astype(int) - small
     assert np.count_nonzero(up, axis=1).max() == 1, "no value wraps around"
     assert (np.abs(up) <= 3 * small.std(axis=0) + 1).all()
+
+
+# ── Tables with gaps ──
+
+
+@pytest.mark.parametrize("kind", TABLE_CORRUPTIONS)
+def test_gaps_count_in_no_scale_and_what_is_known_is_changed_as_without_them(kind):
+    """Two columns with gaps beside their like without: scale, draws and results of the known values are the same."""
+    generator = np.random.default_rng(5)
+    whole = np.stack([generator.normal(3, 2, 200), generator.integers(0, 4, 200).astype(float)], axis=1)
+    known = generator.random(200) < 0.8
+    gapped = np.where(known[:, None], whole, np.nan)
+    places = np.flatnonzero(known)
+    suite, like = Suite.of(gapped, "table"), Suite.of(whole[known], "table")
+    if kind == "stale":  # the row before may have been a gap
+        places, like = places[np.isin(places - 1, places)], replace(like, scale=replace(like.scale, rows=whole))
+    found, expected = suite.corrupt(gapped, kind, 5, seed=0), like.corrupt(whole, kind, 5, seed=0)
+    np.testing.assert_allclose(found[places], expected[places], rtol=1e-12)
+    replaced = {"missing", "column_loss", "dropout", "stale"}
+    assert np.isnan(found[~known]).all() or kind in replaced
+
+
+@pytest.mark.parametrize("missing", ["median", "nan"])
+def test_a_gap_that_stays_is_no_change(missing):
+    rows = np.array([[1.0, np.nan], [2.0, np.nan], [4.0, 5.0], [9.0, 7.0]])
+    suite = Suite.of(rows, "table", missing=missing)
+    np.testing.assert_allclose(suite.spread, [np.nanstd(rows[:, 0]), 1.0])
+    assert suite.changes(rows, rows).tolist() == [0.0] * 4
+    filled = np.nan_to_num(rows, nan=6.0)
+    np.testing.assert_allclose(suite.changes(rows, filled), [0.5**0.5, 0.5**0.5, 0, 0])
+    np.testing.assert_allclose(suite.changes(filled, rows), [0.5**0.5, 0.5**0.5, 0, 0])
+
+
+def test_a_column_of_nothing_but_gaps_is_left_alone():
+    rows = np.stack([np.arange(30.0), np.full(30, np.nan)], axis=1)
+    suite = Suite.of(rows, "table")
+    for kind in TABLE_CORRUPTIONS:
+        if suite.unfit(kind) is None:
+            found = suite.corrupt(rows, kind, 5, seed=0)
+            assert np.isnan(found[:, 1]).all() and np.isfinite(suite.changes(rows, found)).all()
+            assert np.isfinite(found[:, 0]).all()
+
+
+def test_equal_values_that_no_binary_fraction_has_are_constant():
+    """The mean of 1797 times 0.1 is not 0.1 but for rounding, and a deviation of 1e-15 would be a unit."""
+    rows = np.stack([np.full(1797, 0.1), np.arange(1797.0)], axis=1)
+    assert Suite.of(rows, "table").spread[0] == 0 and Suite.of(rows[:, :1], "table").constant
+    assert Suite.of(np.full((1797, 1, 8, 8), 0.7), "image").constant
+    assert Suite.of(np.full((499, 3, 7), 0.1), "series").constant
+    moved = Suite.of(rows, "table").corrupt(rows, "unit", 5, seed=0)
+    assert Suite.of(rows, "table").changes(rows, moved).max() < 100

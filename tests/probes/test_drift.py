@@ -101,3 +101,22 @@ def test_it_conforms() -> None:
 def test_texts_are_not_applicable() -> None:
     found = _found(np.array(["a", "b"] * 20), np.array(["c", "d"] * 20))
     assert all("texts have no features" in (m.reason or "") for m in found.values())
+
+
+def test_a_constant_that_became_another_has_no_deviation_on_validation() -> None:
+    """0.1 that is 0.2 now: the deviation of 1e-17 that rounding leaves of the first is no unit of the move."""
+    generator = np.random.default_rng(6)
+    ours, theirs = generator.normal(size=(300, 2)), generator.normal(size=(200, 2))
+    ours[:, 1], theirs[:, 1] = 0.1, 0.2
+    found = _found(ours, theirs)["drift_w1"]
+    assert found.details["feature"] == "feature 1"
+    assert found.estimate == pytest.approx(0.1 / np.concatenate([ours, theirs])[:, 1].std())
+
+
+@pytest.mark.parametrize("which", (0, 1))
+def test_missing_values_have_no_distance(which: int) -> None:
+    sets = [np.random.default_rng(k).normal(size=(60, 3)) for k in range(2)]
+    sets[which][4, 1] = np.nan
+    found = _found(*sets)
+    assert {m.outcome for m in found.values()} == {Outcome.NOT_APPLICABLE}
+    assert all("missing (NaN)" in str(m.reason) for m in found.values())

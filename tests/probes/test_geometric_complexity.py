@@ -27,7 +27,7 @@ def test_they_conform() -> None:
 
 
 def test_a_linear_map_has_the_squared_norm_of_its_matrix() -> None:
-    for outputs, task in ((3, "multiclass"), (1, "regression"), (1, "multilabel")):
+    for outputs, task in ((3, "multiclass"), (2, "binary"), (1, "regression"), (1, "multilabel"), (4, "multilabel")):
         module = networks.seeded(nn.Linear(4, outputs))
         data = networks.examples(30, regression=outputs == 1)
         found = measured(GeometricComplexity(), networks.Network(module, task), data)

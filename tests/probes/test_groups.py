@@ -69,6 +69,24 @@ def test_the_spread_is_that_of_the_true_accuracies() -> None:
     assert np.mean([m.estimate for m in apart]) == pytest.approx(np.linspace(0.6, 0.95, 30).std(ddof=1), rel=0.05)
 
 
+def test_one_member_says_nothing_of_its_groups_variance() -> None:
+    """A hundred groups of one and equal true accuracy: their answers differ by chance alone."""
+    generator = np.random.default_rng(2)
+    lone = found((generator.random(100) < 0.5).astype(float), np.arange(100), min_examples=1)
+    assert lone["group_accuracy_spread"].outcome is Outcome.NOT_APPLICABLE
+    assert "fewer than 3 groups of 2 examples" in (lone["group_accuracy_spread"].reason or "")
+    assert lone["worst_group_accuracy"].estimate == 0 and lone["group_accuracy/g7"].interval != (0, 0)
+    low, high = lone["worst_group_accuracy"].interval or (1, 0)
+    assert low <= 0.5 <= high
+    pairs = [
+        found((generator.random(400) < 0.5).astype(float), np.repeat(np.arange(200), 2), min_examples=1)
+        for _ in range(60)
+    ]
+    excess = [m["group_accuracy_spread"].details for m in pairs]
+    squares = [(float(d["between groups"] or 0) ** 2, float(d["by few examples"] or 0) ** 2) for d in excess]
+    assert np.mean([a - b for a, b in squares]) == pytest.approx(0, abs=0.01)
+
+
 def test_no_groups_or_too_small_ones_are_not_applicable() -> None:
     assert found(np.ones(30), None)["worst_group_accuracy"].outcome is Outcome.NOT_APPLICABLE
     small = found(np.ones(30), np.repeat(np.arange(10), 3))

@@ -121,3 +121,19 @@ def test_texts_are_guessed_of_but_not_blended() -> None:
     found = {r.measurement.metric: r.measurement for r in LabelFree().measure(Reader(), data, 0, Budget())}
     assert found["estimated_accuracy_doc/week"].estimate == 1.0
     assert "texts cannot be blended" in (found["estimated_accuracy_nuclear/week"].reason or "")
+
+
+def test_gaps_are_guessed_of_but_not_blended() -> None:
+    """A blend with a row that has a gap would have one too: the copies would lose more than their share says."""
+
+    class Filling(_Centres):
+        def predict(self, inputs):  # type: ignore[no-untyped-def]
+            return super().predict(np.nan_to_num(inputs))
+
+    inputs, labels = _drawn(60, 1)
+    inputs[3, 0] = np.nan
+    reference = checked("validation", "validation", inputs, labels, source="memory", gaps=True)
+    data = replace(checked("week", "unlabelled", _drawn(60, 2)[0], source="memory"), reference=reference)
+    found = {r.measurement.metric: r.measurement for r in LabelFree().measure(Filling(), data, 0, Budget())}
+    assert found["estimated_accuracy_doc/week"].outcome is Outcome.MEASURED
+    assert "missing (NaN) cannot be blended" in (found["estimated_accuracy_nuclear/week"].reason or "")

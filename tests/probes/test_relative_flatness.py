@@ -10,6 +10,7 @@ from flataudit.curvature.relative_flatness import relative_flatness
 from flataudit.curvature.reparametrisation import Reparametrised, before_batch_norm, rescaled_pair
 from flataudit.curvature.surface import Surface
 from flataudit.curvature.trace import hessian_trace
+from flataudit.data.examples import checked
 from flataudit.evidence import Outcome
 from flataudit.probes.relative_flatness import RelativeFlatness
 from flataudit.specs import Budget
@@ -34,6 +35,18 @@ def test_relative_flatness_of_a_layer(make, layer: str | None, start: int) -> No
         assert found.standard_error > 0 and abs(found.estimate - truth) < 4 * found.standard_error
     else:
         assert found.standard_error == 0 and found.estimate == pytest.approx(truth, rel=1e-8)
+
+
+def test_many_classes_are_exact_in_the_last_layer() -> None:
+    source = np.random.default_rng(4)
+    data = checked("train", "train", source.standard_normal((20, 4)), source.integers(0, 60, 20), source="test")
+    network = networks.Network(networks.seeded(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 60))))
+    truth = dense_relative(networks.dense_hessian(network, data), network.parameters["2.weight"].numpy(), 25)
+    surface = Surface.of(network, data)
+    found = relative_flatness(surface, 0, layer=None, relative_error=0.02, budget=Budget())
+    assert found is not None and found.standard_error == 0 and found.estimate == pytest.approx(truth, rel=1e-8)
+    inner = relative_flatness(surface, 0, layer="0", relative_error=0.02, budget=Budget())
+    assert inner is not None and inner.standard_error
 
 
 def test_a_rescaled_pair_moves_the_trace_and_not_the_relative_measures() -> None:
