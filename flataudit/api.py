@@ -3,24 +3,27 @@
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 from torch import Tensor
 
 from flataudit import plugins
 from flataudit.contracts import AuditData, Probe
 from flataudit.data.examples import checked
+from flataudit.data.labels import numbered
 from flataudit.decision import Comparison
 from flataudit.errors import ConfigurationError
 from flataudit.evidence import AuditProtocol, Evidence, Examined
 from flataudit.examination import libraries, make_probe, measure_all
 from flataudit.live import Asked, live
 from flataudit.policy import NonInferiority, Policy
-from flataudit.specs import Budget, LossSpec, OutputKind, Spec, Task
+from flataudit.specs import Budget, LossSpec, OutputKind, Spec, Task, TokenizerSpec
 from flataudit.statistics.comparer import PairedComparer
 
 __all__ = ["compare", "measure"]
@@ -44,6 +47,8 @@ def measure(
     batch_size: int | None = None,
     budget: Budget | None = None,
     relative_error: float | None = None,
+    classes: Sequence[str | int] | None = None,
+    tokenizer: TokenizerSpec | Mapping[str, object] | None = None,
 ) -> Evidence:
     """Measure a live model; it is left bit for bit as it was.
 
@@ -53,7 +58,8 @@ def measure(
         targets: ``(n,)`` class numbers or values.
         probes: names of probes, names of metrics (the probe that declares one runs), or ``{use: …, …}``.
         task: inferred when None: integer targets are classes, floating-point ones values, unless all are 0 or 1.
-        outputs: what the model returns; checked on the inputs.
+        outputs: what the model returns; checked on the inputs. None: found on them where rows tell, with a note in the
+            evidence.
         output: where in what it returns the scores are: ``logits``, ``0``, ``out.1``; None: it returns one tensor.
         loss: what it was trained with, where that is not the plain loss of its task.
         seed: of every random draw; the global random states are not touched.
@@ -62,6 +68,8 @@ def measure(
         batch_size: most examples a pass.
         budget: of all probes together.
         relative_error: for the probes that have such a parameter.
+        classes: all classes in the order of the model's columns, where targets are no numbers from 0.
+        tokenizer: what makes ids of texts, for a model that takes ids: ``{"use": "bytes", "max_length": 64}``.
 
     Returns:
         The evidence; ``evidence["hessian_trace"]`` is a `Measurement` with estimate, error and cost.
@@ -71,9 +79,10 @@ def measure(
         DataError: inputs or targets that cannot be used.
         ModelError: the model does not answer as declared.
     """
-    data = _data(inputs, targets)
+    data = _data(inputs, targets, classes)
     made = [(spec.use, make_probe(spec)) for spec in _specs(probes, relative_error)]
-    asked = Asked(task or _task(data), outputs, output, loss, device, dtype, batch_size)
+    spec = None if tokenizer is None else _tokenizer(tokenizer)
+    asked = Asked(task or _task(data), outputs, output, loss, device, dtype, batch_size, spec)
     with _untouched_randomness(), live(model, data, asked) as (loaded, candidate), torch.enable_grad():
         readings = measure_all(
             loaded.model, [data], made, seed=seed, budget=budget or Budget(), announce=lambda what, share: None
@@ -83,6 +92,7 @@ def measure(
         data={data.name: data.digest},
         seed=seed,
         loss="default" if loss is None else loss.model_dump_json(exclude_unset=True),
+        tokenizer="none" if spec is None else spec.model_dump_json(exclude_defaults=True, exclude={"path"}),
         dtype=loaded.model.dtype,
         device=loaded.model.device.partition(":")[0],
         libraries=libraries(),
@@ -116,12 +126,32 @@ def _named(evidence: Evidence, name: str) -> Examined:
     return Examined(evidence.model_copy(update={"candidate": candidate}))
 
 
-def _data(inputs: "ArrayLike | Tensor | AuditData", targets: "ArrayLike | Tensor | None") -> AuditData:
+def _tokenizer(declared: TokenizerSpec | Mapping[str, object]) -> TokenizerSpec:
+    """With the digest of its file: numbers through another vocabulary do not compare."""
+    try:
+        spec = TokenizerSpec.model_validate(declared)
+        content = b"" if spec.path is None else Path(spec.path).read_bytes()
+    except (ValidationError, OSError) as error:
+        got = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        remedy = "write it as in a policy file: {'use': 'words', 'path': 'vocabulary.txt', 'max_length': 64}"
+        raise ConfigurationError("a tokenizer", got=got, remedy=remedy) from error
+    if spec.in_artifact is not None:
+        remedy = "name the file with `path`"
+        raise ConfigurationError("a tokenizer of a live model", got="a file in its artifact", remedy=remedy)
+    return spec if not content else spec.model_copy(update={"digest": f"sha256:{sha256(content).hexdigest()}"})
+
+
+def _data(
+    inputs: "ArrayLike | Tensor | AuditData", targets: "ArrayLike | Tensor | None", classes: Sequence[str | int] | None
+) -> AuditData:
     if isinstance(inputs, AuditData):
         return inputs
-    arrays = [None if a is None else _array(a) for a in (inputs, targets)]
-    assert arrays[0] is not None
-    return checked("validation", "validation", arrays[0], arrays[1], source="the arguments")
+    features, labels = (None if a is None else _array(a) for a in (inputs, targets))
+    assert features is not None
+    names: tuple[str, ...] = ()
+    if classes is not None and labels is not None:
+        labels, names = numbered(labels, classes, "the arguments")
+    return checked("validation", "validation", features, labels, source="the arguments", class_names=names)
 
 
 def _array(values: "ArrayLike | Tensor") -> "NDArray[np.generic]":

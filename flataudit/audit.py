@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, NonNegativeInt
 
+from flataudit.attestation.trustees import Granted, Trust, granted
 from flataudit.contracts import AuditData, Comparer, Executor, Progress, Receipt, Registry
 from flataudit.decision import Comparison, Decision, Selection, Stopping, Verdict
 from flataudit.errors import ConfigurationError, ModelError, NotFoundError
@@ -27,13 +28,13 @@ from flataudit.specs import (
     Budget,
     DataSpec,
     Job,
+    Level,
     LossSpec,
-    OutputKind,
+    Outputs,
     Role,
     Spec,
     Task,
     TokenizerSpec,
-    Trust,
 )
 from flataudit.stopping import early_stopping
 from flataudit.trust import ruled, turned_away
@@ -51,7 +52,8 @@ class AuditPlan(Record):
 
     model: str
     task: Task = "multiclass"
-    outputs: OutputKind | None = None
+    outputs: Outputs | None = None
+    quantiles: tuple[Level, ...] = ()
     output: str | None = None
     architecture: Architecture | None = None
     loss: LossSpec | None = None
@@ -67,18 +69,19 @@ class AuditPlan(Record):
     trust: Trust = False
     attestation: AttestationTerms = AttestationTerms()
 
-    def job(self, candidate: Candidate, artifact: Path) -> Job:
-        """The job that examines one fetched candidate."""
+    def job(self, candidate: Candidate, artifact: Path, *, trust: bool = False) -> Job:
+        """The job that examines one fetched candidate; ``trust``: whether loading it may run its own code."""
         shared = self.model_dump(include=set(Job.model_fields) - {"candidate", "artifact", "trust"})
-        own = {"candidate": candidate, "artifact": str(artifact), "trust": self.trusts(candidate)}
-        return Job.model_validate(shared | own)
+        return Job.model_validate(shared | {"candidate": candidate, "artifact": str(artifact), "trust": trust})
 
-    def trusts(self, candidate: Candidate) -> bool:
-        """Whether loading it may run its own code."""
-        if isinstance(self.trust, bool):
-            return self.trust
-        version = candidate.version
-        return bool({candidate.digest, *((version, f"v{version}") if version else ())} & set(self.trust))
+    def leave(self, candidate: Candidate, *, registry: str | None = None) -> Granted:
+        """By which entry of `trust` a fetched candidate's own code may run, if any.
+
+        Args:
+            candidate: as it was fetched.
+            registry: the URI that it was fetched from.
+        """
+        return granted(self.trust, candidate, registry=registry)
 
 
 class DataSummary(Record):
@@ -267,11 +270,13 @@ def _examine(plan: AuditPlan, candidates: Sequence[Candidate], parts: Parts) -> 
         folder = parts.workdir / f"candidate-{index}"
         folder.mkdir()
         try:
-            job = plan.job(parts.registry.fetch(candidate, folder), folder)
+            fetched = parts.registry.fetch(candidate, folder)
         except ModelError as error:
             done[candidate.label] = failed_evidence(plan.job(candidate, folder), str(error), error.remedy)
             continue
-        admissions[candidate.label], away = turned_away(job)
+        leave = plan.leave(fetched, registry=getattr(parts.registry, "uri", None))
+        job = plan.job(fetched, folder, trust=leave.by is not None)
+        admissions[candidate.label], away = turned_away(job, leave)
         if away is None:
             jobs.append(job)
         else:

@@ -162,11 +162,10 @@ def perform(
     registry = _registry(config, tracking_uri)
     if kind == "gate" and not dry_run:
         getattr(registry, "seal", None)  # a signing key that cannot be read is told before the work, not after it
-    executor = dict(config.executor.params) | {"minimum": list(config.isolation.minimum)}
     with tempfile.TemporaryDirectory(prefix="flataudit-") as scratch:
         parts = Parts(
             registry=registry,
-            executor=cast("Executor", plugins.make("executors", config.executor.use, executor)),
+            executor=cast("Executor", plugins.make("executors", config.executor.use, config.executor_params())),
             comparer=cast("Comparer", plugins.make("comparers", config.comparer.use, dict(config.comparer.params))),
             publish=publish,
             progress=progress,
@@ -179,7 +178,7 @@ def perform(
 def exit_code(record: AuditRecord) -> int:
     """0 promoted or passed, 1 rejected or held, 3 inconclusive or nothing measured."""
     if record.decision is not None:
-        return _DECISIONS[record.decision.decision]
+        return _DECISIONS[record.decision.outcome]
     if record.kind == "audit":
         words = {verdict.word for verdict in record.alarms}
         return 1 if "fail" in words else 0 if words and words <= {"pass", "waived"} else 3

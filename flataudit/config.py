@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from flataudit.attestation.trustees import Trust, TrustedRegistry, TrustedSigner
 from flataudit.audit import AuditPlan
 from flataudit.errors import ConfigurationError
 from flataudit.evidence import Record
@@ -29,13 +30,13 @@ from flataudit.specs import (
     AttestationTerms,
     Budget,
     DataSpec,
+    Level,
     LossSpec,
-    OutputKind,
+    Outputs,
     Role,
     Spec,
     Task,
     TokenizerSpec,
-    Trust,
 )
 
 __all__ = ["DEFAULT_PROBES", "AuditConfig", "Challengers", "DataSection", "Sweep", "load_config", "parse_config"]
@@ -43,6 +44,7 @@ __all__ = ["DEFAULT_PROBES", "AuditConfig", "Challengers", "DataSection", "Sweep
 DEFAULT_PROBES = (
     "accuracy",
     "calibration",
+    "temperature",
     "groups",
     "training_loss",
     "hessian_trace",
@@ -158,6 +160,22 @@ class Isolation(Record):
     """What the worker must be kept from; an audit that cannot have it does not start."""
 
     minimum: tuple[Literal["env", "time", "mem", "fs", "net", "proc", "uid"], ...] = ("env", "time", "mem")
+    grace_seconds: Annotated[float, Field(gt=0, le=86_400)] | None = None
+    """Wall clock beyond ``budget.seconds`` until the worker is killed; its processor time ends there too. None: 60."""
+    disk_bytes: Annotated[int, Field(ge=2**20)] | None = None
+    """What a worker may hold on disk, all of it in its own folder. None: 1 GiB."""
+    open_files: Annotated[int, Field(ge=64, le=65_536)] | None = None
+    """Descriptors at a time. None: 512."""
+    processes: Annotated[int, Field(ge=16, le=65_536)] | None = None
+    """Threads of a worker that has a user of its own; no worker may start a process. None: 512."""
+    output_bytes: Annotated[int, Field(ge=2**10, le=2**26)] | None = None
+    """Of what a worker prints, the end that is kept; all of it is read. None: 1 MiB."""
+
+    @property
+    def limits(self) -> dict[str, JsonValue]:
+        """Those that are set, as parameters of the executor."""
+        given = self.model_dump(mode="json", exclude={"minimum"}, exclude_none=True)
+        return {{"grace_seconds": "grace"}.get(name, name): value for name, value in given.items()}
 
 
 class ReportSection(Record):
@@ -176,8 +194,11 @@ class AuditConfig(Record):
     """Alias of the champion."""
     challengers: Challengers = Challengers(alias="challenger")
     task: Task = "multiclass"
-    outputs: OutputKind | None = None
-    """What the model returns; checked on the data, never guessed silently."""
+    outputs: Outputs | None = None
+    """What the models return, of all or of each by version, model, run or flavour; checked on the data. Where nothing
+    is declared the data tell, and the evidence says what was found."""
+    quantiles: tuple[Level, ...] = ()
+    """Levels of the columns of regression models that return quantiles."""
     output: str | None = None
     """Where in what the model returns the scores are, where it returns several things: ``logits``, ``0``, ``out.1``."""
     architecture: Architecture | None = None
@@ -200,10 +221,18 @@ class AuditConfig(Record):
     dtype: Literal["float32", "float64"] | None = None
     batch_size: PositiveInt | None = None
     trust: Trust = False
-    """May loading run the candidates' own code? Needed for pickled modules. A list of digests (``sha256:…``) or
-    versions trusts those alone; of the two only a digest is bound to the bytes."""
+    """May loading run the candidates' own code? Needed for pickled modules. A list trusts those alone that an entry
+    names: ``{registry: URI}``, ``{signer: key file}``, ``{digest: sha256:…}``, ``{version: 8}``; a signer's approval
+    and a digest are bound to the bytes."""
     attestation: AttestationTerms = AttestationTerms()
     """How long the decision's attestation holds; that it is signed needs a key (`flataudit keygen`)."""
+
+    @model_validator(mode="after")
+    def _each_limit_once(self) -> Self:
+        twice = sorted(self.isolation.limits.keys() & self.executor.params.keys())
+        if twice:
+            raise ValueError(f"expected each limit once, got {twice[0]} in isolation and in executor; keep the first")
+        return self
 
     @model_validator(mode="after")
     def _metric_fits_the_task(self) -> Self:
@@ -226,6 +255,14 @@ class AuditConfig(Record):
         return AuditPlan(
             **{name: getattr(self, name) for name in AuditPlan.model_fields if name != "data"}, data=self.data.specs()
         )
+
+    def executor_params(self) -> dict[str, JsonValue]:
+        """Parameters of the executor plugin: its own, the limits, and what the worker must be kept from.
+
+        ``local`` runs candidates in this process, which no limit holds; its records say that nothing is enforced.
+        """
+        limits = {} if self.executor.use == "local" else self.isolation.limits
+        return dict(self.executor.params) | limits | {"minimum": list(self.isolation.minimum)}
 
     def registry_params(self, tracking_uri: str | None = None) -> dict[str, JsonValue]:
         """Parameters of the registry plugin: its own, and who the candidates are."""
@@ -271,7 +308,24 @@ def parse_config(text: str, *, name: str = "flataudit.yaml", base: Path | None =
             got=" and ".join(chosen) or "none",
             remedy="keep one of alias, aliases, newest, versions, tag, run, sweep",
         )
-    return _resolved(config, base) if base else config
+    if base is None:
+        return config
+    trust = _below(config.trust, base, f"line {lines.get(('trust',), 1)} of {name}")
+    return _resolved(config, base).model_copy(update={"trust": trust})
+
+
+def _below(trust: Trust, base: Path, where: str) -> Trust:
+    """With every path resolved, and every signer's key read once: who names one that is not there trusts nobody."""
+    if isinstance(trust, bool):
+        return trust
+    found = tuple(entry.below(base) if isinstance(entry, TrustedSigner | TrustedRegistry) else entry for entry in trust)
+    for entry in found:
+        if isinstance(entry, TrustedSigner):
+            try:
+                _ = entry.keys
+            except ConfigurationError as error:
+                raise ConfigurationError(f"{error.expected} in {where}", got=error.got, remedy=error.remedy) from error
+    return found
 
 
 def _resolved(config: AuditConfig, base: Path) -> AuditConfig:

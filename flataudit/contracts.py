@@ -32,6 +32,7 @@ __all__ = [
     "Comparer",
     "DataSource",
     "Differentiable",
+    "Distribution",
     "Executor",
     "Finished",
     "Loaded",
@@ -137,7 +138,8 @@ class Predictor(Protocol):
     """A model that answers.
 
     It may carry two reasons, as sentences: ``no_curvature_because`` (why it is neither perturbable nor differentiable)
-    and ``no_probabilities_because`` (why its answers rank classes and state no confidence).
+    and ``no_probabilities_because`` (why its answers rank classes and state no confidence). A regression model that
+    says how sure it is carries a `Distribution` as ``distribution``, or a reason ``no_distribution_because``.
     """
 
     task: Task
@@ -148,6 +150,20 @@ class Predictor(Protocol):
 
     def predict(self, inputs: "NDArray[generic]") -> "NDArray[generic]":
         """Classification: log-probabilities ``(n, classes)``; regression: values ``(n,)``. Float64, batched inside."""
+        ...
+
+
+@runtime_checkable
+class Distribution(Protocol):
+    """What a regression model states of a value beyond its answer: a normal distribution, or quantiles."""
+
+    levels: tuple[float, ...]
+    """Of the quantiles, rising, between 0 and 1; none: it states mean and standard deviation."""
+    origin: str
+    """How it comes to be stated, in a sentence's part."""
+
+    def __call__(self, inputs: "NDArray[generic]") -> "NDArray[generic]":
+        """``(n, 2)``: mean and standard deviation; or the quantiles ``(n, levels)``. Float64, batched inside."""
         ...
 
 

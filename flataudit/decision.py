@@ -193,3 +193,18 @@ class Decision(Record):
     warnings: tuple[str, ...] = ()
     """What a person should act on: a validation set that is nearly used up, a waiver about to expire."""
     policy_digest: str
+
+    @property
+    def unregistered(self) -> str | None:
+        """Label of the winner where it is no registered version (a model of a run): no alias can point to it."""
+        winner = next((one for one in self.standings if one.candidate == self.promoted), None)
+        return winner.candidate if winner is not None and winner.version is None else None
+
+    @property
+    def outcome(self) -> DecisionKind:
+        """What becomes of the alias, as the ledger has it: a winner that is no registered version is held."""
+        return "hold" if self.decision == "promote" and self.unregistered is not None else self.decision
+
+    def outcome_of(self, standing: Standing) -> DecisionKind:
+        """The same of one challenger."""
+        return "hold" if standing.candidate == self.unregistered else standing.verdict

@@ -15,13 +15,15 @@ from torch.export.passes import move_to_device_pass
 
 from flataudit.backends.arguments import Arguments
 from flataudit.backends.feeding import feed
+from flataudit.backends.outputs import settle
 from flataudit.backends.pt2 import fixed_batch
+from flataudit.backends.text import through
 from flataudit.backends.torch_model import TorchModel, evaluation_mode, plain_module
 from flataudit.backends.verification import verify
 from flataudit.contracts import AuditData, Loaded
 from flataudit.errors import ConfigurationError
 from flataudit.evidence import Candidate
-from flataudit.specs import LossSpec, OutputKind, Task
+from flataudit.specs import LossSpec, OutputKind, Task, TokenizerSpec
 
 __all__ = ["Asked", "live"]
 
@@ -42,6 +44,7 @@ class Asked:
     device: str | None = None
     dtype: Literal["float32", "float64"] | None = None
     batch_size: int | None = None
+    tokenizer: TokenizerSpec | None = None
 
 
 @contextmanager
@@ -86,6 +89,7 @@ def _onnx(source: str | Path | bytes, data: AuditData, asked: Asked) -> tuple[Lo
         device=asked.device or "cpu",
         dtype=asked.dtype,
         batch_size=asked.batch_size,
+        tokenizer=asked.tokenizer,
     )
     content = source if isinstance(source, bytes) else Path(source).read_bytes()
     return loaded, _candidate(path.stem if path else "onnx", "onnx", hashlib.sha256(content).hexdigest())
@@ -99,6 +103,9 @@ def _is_estimator(model: object) -> bool:
 def _estimator(model: object, data: AuditData, asked: Asked) -> tuple[Loaded, Candidate]:
     from flataudit.backends.sklearn_model import sklearn_model  # an extra
 
+    if asked.tokenizer is not None:
+        got, remedy = f"a {type(model).__name__}, which takes the texts themselves", "leave `tokenizer` out"
+        raise ConfigurationError("a model of token ids for `tokenizer`", got=got, remedy=remedy)
     loaded = sklearn_model(
         model,
         data,
@@ -116,6 +123,8 @@ def _estimator(model: object, data: AuditData, asked: Asked) -> tuple[Loaded, Ca
 
 
 def _torch(module: nn.Module, batch: int | None, data: AuditData, asked: Asked) -> Loaded:
+    data, of_texts = through(asked.tokenizer, Path(), data)
+    arguments = Arguments.of(feed(data, None), module)
     model = TorchModel(
         module,
         asked.task,
@@ -124,14 +133,16 @@ def _torch(module: nn.Module, batch: int | None, data: AuditData, asked: Asked) 
         fixed_batch=batch,
         batch_size=asked.batch_size,
         example_bytes=64 * int(data.inputs[:1].nbytes),
-        arguments=Arguments.of(feed(data, None), module),
+        arguments=arguments,
         output=asked.output,
     )
-    verify(model, data.head(_SAMPLE), calls=_CALLS)
+    sample = data.head(_SAMPLE)
+    notes = (*arguments.notes, *settle(model, sample))
+    verify(model, sample, calls=_CALLS)
     if not model.follows_its_parameters(data.inputs[:8]):
         got, remedy = "a script that keeps some where they cannot be replaced", "export it with torch.export"
         raise ConfigurationError("a function of its parameters", got=got, remedy=remedy)
-    return Loaded(model, "code_bearing")
+    return Loaded(of_texts(model), "code_bearing", notes)
 
 
 def _module(model: object, device: str | None, dtype: str | None) -> nn.Module:

@@ -4,7 +4,18 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, JsonValue, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    JsonValue,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Tag,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from flataudit.evidence import Candidate, Record
 
@@ -16,21 +27,43 @@ __all__ = [
     "DataSpec",
     "InputField",
     "Job",
+    "Level",
     "LossSpec",
     "OutputKind",
+    "Outputs",
     "Role",
     "Spec",
     "Task",
     "TokenizerSpec",
-    "Trust",
+    "outputs_of",
 ]
 
 Task = Literal["multiclass", "binary", "multilabel", "regression"]
-OutputKind = Literal["logits", "probabilities", "log_probabilities", "values"]
+OutputKind = Literal["logits", "probabilities", "log_probabilities", "values", "quantiles", "normal", "normal_variance"]
+Level = Annotated[float, Field(gt=0, lt=1)]
+"""Of a quantile."""
+Outputs = Annotated[
+    Annotated[OutputKind, Tag("kind")] | Annotated[Mapping[str, OutputKind], Tag("each")],
+    Discriminator(lambda value: "each" if isinstance(value, Mapping) else "kind"),
+]
+"""What the models return: of all candidates, or of each by its version, model or run, else by its flavour."""
 Role = Literal["train", "validation", "shifted", "unlabelled"]
 DataKind = Literal["image", "table", "series", "text", "other"]
-Trust = bool | tuple[Annotated[str, Field(pattern=r"^(sha256:[0-9a-f]{64}|v?[0-9]+)$")], ...]
-"""Whether loading may run the candidates' own code: of all, of none, or of those with these digests or versions."""
+
+
+def outputs_of(declared: OutputKind | Mapping[str, OutputKind] | None, candidate: Candidate) -> OutputKind | None:
+    """What is declared of one candidate; None: nothing.
+
+    >>> candidate = Candidate(name="m", version="8", flavour="pytorch", uri="")
+    >>> declared = {"pytorch": "logits", "v8": "probabilities"}
+    >>> outputs_of(declared, candidate), outputs_of(declared, candidate.model_copy(update={"version": "7"}))
+    ('probabilities', 'logits')
+    """
+    if declared is None or isinstance(declared, str):
+        return declared
+    version = candidate.version
+    known = (f"v{version}", version, candidate.model_id, candidate.run_id, candidate.name, candidate.flavour)
+    return next((declared[name] for name in known if name is not None and name in declared), None)
 
 
 class Spec(Record):
@@ -107,6 +140,8 @@ class InputField(Record):
     kind: Literal["number", "integer", "boolean", "category"] = "number"
     """Only numbers may be moved a little; a category is stored as its place in `categories`."""
     categories: tuple[str, ...] = ()
+    fractional: bool = False
+    """Whether some value of the whole set is no whole number, which a few examples need not show."""
 
     @property
     def size(self) -> int:
@@ -188,7 +223,9 @@ class Job(Record):
     data: tuple[DataSpec, ...]
     task: Task = "multiclass"
     outputs: OutputKind | None = None
-    """What the model returns; None: logits for classifiers unless the outputs look like probabilities (an error)."""
+    """What the model returns; None: found on the data, where rows tell (`flataudit.backends.outputs`)."""
+    quantiles: tuple[Level, ...] = ()
+    """Levels of the columns of a regression model that returns quantiles."""
     output: str | None = None
     """Where in what the model returns the scores are: ``logits``, ``0``, ``out.1``; None: it returns one array."""
     architecture: Architecture | None = None
@@ -206,3 +243,10 @@ class Job(Record):
     """None: as many examples as memory allows."""
     trust: bool = False
     """May loading run the candidate's own code?"""
+
+    @field_validator("outputs", mode="before")
+    @classmethod
+    def _of_its_candidate(cls, value: object, known: ValidationInfo) -> object:
+        """Of what is declared of each candidate, this one's."""
+        candidate = known.data.get("candidate")
+        return outputs_of(value, candidate) if isinstance(value, Mapping) and candidate is not None else value

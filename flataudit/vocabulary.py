@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy import generic
     from numpy.typing import NDArray
 
-__all__ = ["aligned"]
+__all__ = ["aligned", "spelled"]
 
 _GENERAL = ("boolean", "integer", "number")
 """Kinds of numbers, each of which holds those before it."""
@@ -30,28 +30,40 @@ def aligned(data: Sequence[AuditData]) -> list[AuditData]:
     set and of fractions in another is one of numbers in all.
 
     Raises:
-        DataError: a column that a set lacks, or that holds names in one and numbers in another; classes that have names
-            in some sets and numbers in others.
+        DataError: a column that a set lacks, or that holds names in one and numbers in another; columns or classes that
+            have names in some sets and none in others.
     """
     first = next((one for one in data if one.role == "validation"), None)
     if first is None or len(data) == 1:
         return list(data)
     for one in data:
-        _refuse_another_width(one, first)
+        _refuse_nameless(one, first)
     named = [one for one in data if one.fields]
     fields = tuple(_shared(field, first, named) for field in first.fields)
     classes = _class_names(first, data)
     return [_moved(one, first, fields if one.fields else (), classes) for one in data]
 
 
-def _refuse_another_width(one: AuditData, first: AuditData) -> None:
-    """Where only one of two sets names its columns they match by place, and must be as many."""
-    if bool(one.fields) == bool(first.fields) or one.inputs.ndim != 2 or first.inputs.ndim != 2:
+def spelled(label: object) -> str:
+    """A class as text: whole numbers and truth values alike, whether they are Python's, an array's or floating point.
+
+    >>> spelled(2.0), spelled(2), spelled("2"), spelled(True), spelled(0.5)
+    ('2', '2', '2', '1', '0.5')
+    """
+    plain: object = label.item() if hasattr(label, "item") else label
+    if isinstance(plain, int) or (isinstance(plain, float) and plain.is_integer()):
+        return str(int(plain))
+    return str(plain)
+
+
+def _refuse_nameless(one: AuditData, first: AuditData) -> None:
+    """Where only one of two sets names its columns nothing tells their order, and a wrong one gives numbers too."""
+    if bool(one.fields) == bool(first.fields):
         return
-    ours, theirs = first.inputs.shape[1], one.inputs.shape[1]
-    if ours != theirs:
-        remedy = "name the columns in both, or write the same ones"
-        raise DataError(f"{ours} columns in {one.name!r}, as in {first.name!r}", got=str(theirs), remedy=remedy)
+    named, nameless = (one, first) if one.fields else (first, one)
+    listed = ", ".join(field.name for field in named.fields[:6]) + (", …" if len(named.fields) > 6 else "")
+    remedy = f"name them there too, in the order of its file (`columns: [{listed}]` of an npz file)"
+    raise DataError(f"names of the columns in {nameless.name!r}, as in {named.name!r}", got="none", remedy=remedy)
 
 
 def _shared(field: InputField, first: AuditData, data: Sequence[AuditData]) -> InputField:
@@ -64,7 +76,10 @@ def _shared(field: InputField, first: AuditData, data: Sequence[AuditData]) -> I
         raise DataError(f"column {field.name!r} of kind {field.kind} in {other!r}", got="another kind", remedy=remedy)
     if "category" in kinds:
         return field.model_copy(update={"categories": _joined(field.categories, [own.categories for own in found])})
-    return field.model_copy(update={"kind": max(kinds, key=_GENERAL.index)})
+    fractional = any(own.fractional for own in found)
+    if "number" in kinds and kinds != {"number"} and not fractional:
+        kinds = kinds - {"number"} | {"integer"}  # a file without kinds, or one that had gaps, holds whole numbers too
+    return field.model_copy(update={"kind": max(kinds, key=_GENERAL.index), "fractional": fractional})
 
 
 def _own(one: AuditData, name: str, first: AuditData) -> InputField:
@@ -81,7 +96,7 @@ def _class_names(first: AuditData, data: Sequence[AuditData]) -> tuple[str, ...]
     unlike = next((one for one in labelled if bool(one.class_names) != bool(first.class_names)), None)
     if unlike is not None:
         expected = "names" if first.class_names else "numbers"
-        remedy = "write the targets alike in all data sets"
+        remedy = "write the targets alike in all data sets, or list the classes in all (`classes`)"
         raise DataError(f"{expected} of classes in {unlike.name!r}, as in {first.name!r}", got="others", remedy=remedy)
     return _joined(first.class_names, [one.class_names for one in labelled])
 
@@ -89,10 +104,15 @@ def _class_names(first: AuditData, data: Sequence[AuditData]) -> tuple[str, ...]
 def _joined(known: tuple[str, ...], others: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     """All names of all sets, sorted: so the numbers do not depend on which of them the validation set happens to hold.
 
-    >>> _joined(("a", "c"), [("a", "c"), ("b", "a")])
-    ('a', 'b', 'c')
+    A list of the validation set that is not sorted was declared: it stays, and what only others hold comes after.
+
+    >>> _joined(("a", "c"), [("a", "c"), ("b", "a")]), _joined(("9", "10"), [("10", "8")])
+    (('a', 'b', 'c'), ('9', '10', '8'))
     """
-    return tuple(sorted({name for names in (known, *others) for name in names}))
+    every = {name for names in (known, *others) for name in names}
+    if list(known) == sorted(known):
+        return tuple(sorted(every))
+    return (*known, *sorted(every - set(known)))
 
 
 def _moved(one: AuditData, first: AuditData, fields: tuple[InputField, ...], classes: tuple[str, ...]) -> AuditData:

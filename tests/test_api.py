@@ -192,9 +192,18 @@ def test_a_budget_that_is_used_up_is_an_outcome() -> None:
 
 
 def test_too_few_classes_is_an_outcome_with_the_label() -> None:
-    evidence = flataudit.measure(network(), INPUTS, LABELS + 1, probes=["accuracy"])
+    evidence = flataudit.measure(network(), INPUTS, 2 * LABELS, probes=["accuracy"])
     assert evidence["validation_accuracy"].outcome is Outcome.FAILED
-    assert "label 3" in str(evidence["validation_accuracy"].reason)
+    assert "label 4" in str(evidence["validation_accuracy"].reason)
+
+
+def test_listed_classes_are_numbered_by_their_places() -> None:
+    plain = flataudit.measure(network(), INPUTS, LABELS, probes=["accuracy"])
+    for targets, classes in ((LABELS + 1, (1, 2, 3)), (np.array(["a", "c", "b"])[LABELS], ("a", "c", "b"))):
+        found = flataudit.measure(network(), INPUTS, targets, probes=["accuracy"], classes=classes)
+        assert found["validation_accuracy"].estimate == plain["validation_accuracy"].estimate
+    with pytest.raises(DataError, match=r"one of the classes 1, 2.*got '0' in example \d+"):
+        flataudit.measure(network(), INPUTS, LABELS, probes=["accuracy"], classes=(1, 2))
 
 
 @pytest.mark.parametrize(
@@ -209,7 +218,8 @@ def test_too_few_classes_is_an_outcome_with_the_label() -> None:
         ({"targets": None}, DataError, "targets"),
         ({"targets": LABELS[:-1]}, DataError, "as many as inputs"),
         ({"targets": (LABELS > 0).astype(float)}, ConfigurationError, "all 0 or 1"),
-        ({"model": network(nn.Softmax(1))}, ModelError, "declare `outputs: probabilities`"),
+        ({"model": network(nn.Softmax(1)), "outputs": "logits"}, ModelError, "declare `outputs: probabilities`"),
+        ({"targets": LABELS + 1}, ModelError, r"class 3 and no class 0.*`classes: \[1, 2, 3\]`"),
         ({"inputs": INPUTS[:, :2]}, ModelError, r"\(n, 2\)"),
     ],
 )

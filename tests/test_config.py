@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from flataudit import plugins
 from flataudit.config import AuditConfig, load_config, parse_config
 from flataudit.errors import ConfigurationError
 from flataudit.evidence import Candidate
-from flataudit.specs import Job
+from flataudit.specs import Job, Spec
 
 MINIMAL = "model: m\ndata:\n  validation: {use: npz, path: v.npz}\n"
 
@@ -83,10 +84,29 @@ isolation: {minimum: [fs, net, proc]}
         ("challengers: {alias: a, newest: 3}", "keep one of alias, aliases, newest"),
         ("task: *x", "plain YAML"),
         ("isolation: {minimum: [network]}", "'env', 'time', 'mem'"),
+        ("isolation:\n  disk_bytes: 12", "'isolation.disk_bytes' in line 5 of flataudit.yaml, got 12"),
+        ("isolation:\n  grace_seconds: 0", "line 5 of flataudit.yaml"),
+        ("isolation:\n  open_files: many", "line 5 of flataudit.yaml"),
+        ("isolation:\n  memory: 1", "known key in line 5 of flataudit.yaml, got 'isolation.memory'"),
+        ("isolation: {disk_bytes: 4194304}\nexecutor: {use: process, disk_bytes: 1}", "disk_bytes in isolation and in"),
     ],
 )
 def test_a_mistake_is_named_with_its_line_and_remedy(extra: str, expected: str) -> None:
     assert expected in refused(MINIMAL + extra)
+
+
+def test_limits_are_the_executor_s_parameters() -> None:
+    text = (
+        MINIMAL
+        + "isolation: {minimum: [env], grace_seconds: 5, disk_bytes: 4194304}\nexecutor: {use: process, workers: 1}"
+    )
+    config = parse_config(text)
+    assert config.executor_params() == {"workers": 1, "grace": 5.0, "disk_bytes": 4194304, "minimum": ["env"]}
+    plugins.make("executors", config.executor.use, config.executor_params())
+    again = AuditConfig.model_validate({name: getattr(config, name) for name in AuditConfig.model_fields})
+    assert again == config
+    debugging = again.model_copy(update={"executor": Spec(use="local")})
+    assert debugging.executor_params() == {"minimum": ["env"]}
 
 
 def test_missing_keys_and_odd_documents() -> None:

@@ -76,14 +76,18 @@ class Answering:
         return log_answers(self.raw(inputs), self.task, self.outputs)
 
 
+_OF_CLASSES: tuple[OutputKind, ...] = ("logits", "probabilities", "log_probabilities")
+_OF_VALUES: tuple[OutputKind, ...] = ("values", "quantiles", "normal", "normal_variance")
+
+
 def default_outputs(outputs: OutputKind | None, task: Task) -> OutputKind:
     """What a model of a task returns, where it is not declared.
 
     Raises:
         ConfigurationError: models of the task do not return what is declared.
     """
-    if outputs is not None and (outputs == "values") != (task == "regression"):
-        known = "values" if task == "regression" else "logits, probabilities or log_probabilities"
+    if outputs is not None and (outputs in _OF_VALUES) != (task == "regression"):
+        known = ", ".join(_OF_VALUES if task == "regression" else _OF_CLASSES)
         raise ConfigurationError(f"outputs of a {task} model: {known}", got=outputs, remedy="change it or the task")
     return outputs or ("values" if task == "regression" else "logits")
 

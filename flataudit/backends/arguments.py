@@ -144,7 +144,7 @@ class Arguments:
         By name where all of them agree, an argument being given by keyword where the module allows that; else by
         place. One dictionary where the module takes one argument that is annotated, scripted or exported as one, or
         takes one argument and is given several tensors. Single values are the columns of one tensor for a module of
-        one argument: tables.
+        one argument: tables, also where a column happens to have the argument's name.
 
         Raises:
             ModelError: an argument without an input, an input without an argument, by name, or texts.
@@ -156,8 +156,8 @@ class Arguments:
         keyword = first.name if first.by == "name" and not first.rest else None
         if alone and first.keys is not None:
             return cls(cuts, _keyed(cuts, first), "mapping", keyword, feed.notes)
-        table = len(cuts) > 1 and all(cut.part.shape == () for cut in cuts)
-        if alone and table and not first.rest and not _named(cuts, taken):
+        table = all(cut.part.columns is not None and cut.part.shape == () for cut in cuts)
+        if alone and table and not first.rest and not (len(cuts) > 1 and _all_named(cuts, taken)):
             return cls(cuts, (None,) * len(cuts), "stacked", keyword, feed.notes)
         if len(cuts) == 1:
             return cls(cuts, (keyword,), notes=feed.notes)
@@ -223,6 +223,13 @@ def _numbers(categories: Sequence[str]) -> tuple[float, ...]:
 def _named(cuts: Sequence[_Cut], taken: Sequence[Taken]) -> bool:
     """Whether some input has the name of an argument."""
     return bool({cut.part.name for cut in cuts} & {one.name for one in taken if not one.rest})
+
+
+def _all_named(cuts: Sequence[_Cut], taken: Sequence[Taken]) -> bool:
+    """Whether every input has the name of an argument, or may have any."""
+    if any(one.rest and one.by == "name" for one in taken):
+        return _named(cuts, taken)
+    return {cut.part.name for cut in cuts} <= {one.name for one in taken if not one.rest}
 
 
 def _keyed(cuts: Sequence[_Cut], one: Taken) -> tuple[str | None, ...]:

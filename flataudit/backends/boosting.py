@@ -9,7 +9,7 @@ import numpy as np
 from numpy import generic
 from numpy.typing import NDArray
 
-from flataudit.backends.class_order import column_of_each_class
+from flataudit.backends.class_order import places_of_classes
 from flataudit.backends.sklearn_inputs import inputs_of
 from flataudit.backends.sklearn_model import SklearnModel
 from flataudit.backends.verification import verify
@@ -63,8 +63,14 @@ def boosted_model(boosted: Boosted, job: Job, sample: AuditData, signature: Sign
         raise ModelError(f"{wanted} (task: {job.task})", got=named, remedy=remedy)
     known: dict[str, object] = {"n_features_in_": boosted.features}
     known |= {} if boosted.names is None else {"feature_names_in_": boosted.names}
-    inputs = inputs_of(SimpleNamespace(**known), sample, signature, typed_categories=True)
-    order = [] if kind == "values" else list(column_of_each_class(range(boosted.classes), sample))
+    inputs = inputs_of(
+        SimpleNamespace(**known),
+        sample,
+        signature,
+        typed_categories=True,
+        spaces_as_underscores=boosted.library == "lightgbm",
+    )
+    order = [] if kind == "values" else list(places_of_classes(boosted.classes, sample))
 
     def answer(values: NDArray[generic]) -> NDArray[generic]:
         found = np.asarray(boosted.scores(inputs.given(values)), dtype=np.float64)

@@ -1,5 +1,10 @@
-"""The module that holds a candidate's weights, made by the code that a policy names: the user's own, never theirs."""
+"""The module that holds a candidate's weights, made by the code that a policy names: the user's own, never theirs.
 
+That code may import more of its folder when it first answers, inside of a forward, as large libraries are kept out of
+an import. So the folder is importable then too, while a call lasts.
+"""
+
+import functools
 import importlib
 import sys
 from collections.abc import Iterator
@@ -49,7 +54,34 @@ def build(architecture: Architecture, artifact: Path) -> nn.Module:
     if not isinstance(made, nn.Module):
         remedy = "return a torch.nn.Module from it"
         raise ConfigurationError(f"a module from {architecture.use}", got=f"a {type(made).__name__}", remedy=remedy)
+    for part in made.modules():
+        _import_late(part, folder, module_name.partition(".")[0])
     return made.eval()
+
+
+def _import_late(module: nn.Module, folder: Path, top: str) -> None:
+    """Once its forward could not import something it is called with the folder importable.
+
+    Its class changes, not the instance, so that a copy's forward is the copy's own; torch's own classes, which probes
+    know by their type, import nothing of the folder.
+    """
+    plain = type(module)
+    if plain.__module__.partition(".")[0] == "torch":
+        return
+    late = False
+
+    @functools.wraps(plain.forward)
+    def forward(self: nn.Module, *args: object, **keywords: object) -> object:
+        nonlocal late
+        if not late:
+            try:
+                return plain.forward(self, *args, **keywords)
+            except ModuleNotFoundError:
+                late = True
+        with _importing_from(folder, top):
+            return plain.forward(self, *args, **keywords)
+
+    module.__class__ = type(plain.__name__, (plain,), {"forward": forward, "__module__": plain.__module__})
 
 
 @contextmanager

@@ -9,8 +9,9 @@ from scipy.optimize import linear_sum_assignment
 
 from flataudit.contracts import AuditData
 from flataudit.errors import ModelError
+from flataudit.vocabulary import spelled
 
-__all__ = ["column_of_each_class", "refuse_exchanged_classes"]
+__all__ = ["column_of_each_class", "places_of_classes", "refuse_exchanged_classes", "refuse_other_numbers"]
 
 _LEAST = 16
 """Examples of the classes in question below which answers alone say nothing of the order."""
@@ -36,7 +37,7 @@ def column_of_each_class(labels: Sequence[object], data: AuditData) -> tuple[int
     >>> column_of_each_class([1, 0], dataclasses.replace(data, class_names=()))
     (1, 0)
     """
-    named = [_word(label) for label in labels]
+    named = [spelled(label) for label in labels]
     wanted = list(data.class_names) or [str(number) for number in range(max(len(named), _classes_of(data)))]
     if len(set(named)) != len(named):
         raise ModelError("different labels of the model's classes", got=", ".join(named[:8]), remedy="log it again")
@@ -46,9 +47,31 @@ def column_of_each_class(labels: Sequence[object], data: AuditData) -> tuple[int
     if lacking:
         got = f"a model of the classes {', '.join(named[:8])}"
         remedy = "compare models that were trained on the same classes"
+        if data.class_names and len(wanted) == len(named) and named == [str(i) for i in range(len(named))]:
+            remedy = "number the classes of the data as this model does, from 0"
+        if not data.class_names and _present(data) <= set(named):
+            remedy = f"list the classes with the data: `classes: [{', '.join(named)}]`"
         raise ModelError(f"the classes {', '.join(wanted[:8])}", got=got, remedy=remedy)
     own = [name for name in named if name not in wanted]
     return tuple(named.index(name) for name in (*wanted, *own))
+
+
+def places_of_classes(columns: int, data: AuditData) -> tuple[int, ...]:
+    """`column_of_each_class` of a model that numbers its columns from 0 whatever its classes are called (boosters).
+
+    >>> import numpy as np
+    >>> places_of_classes(2, AuditData("d", "validation", np.zeros((2, 1)), np.array([0, 1]), None, "",
+    ...     class_names=("1", "2")))
+    (0, 1)
+    """
+    if data.class_names and len(data.class_names) == columns:
+        return tuple(range(columns))
+    return column_of_each_class(range(columns), data)
+
+
+def _present(data: AuditData) -> set[str]:
+    """The class numbers among the targets, as text."""
+    return set() if data.targets is None else {spelled(number) for number in np.unique(data.targets)}
 
 
 def _classes_of(data: AuditData) -> int:
@@ -57,17 +80,25 @@ def _classes_of(data: AuditData) -> int:
     return 0 if labels is None or labels.dtype.kind not in "iu" or not labels.size else int(labels.max()) + 1
 
 
-def _word(label: object) -> str:
-    """Whole numbers alike, whether they are Python's, NumPy's or floating point.
+def refuse_other_numbers(answers: NDArray[generic], data: AuditData) -> None:
+    """Refuse targets that count the classes from 1 where the model's columns count from 0.
 
-    >>> _word(np.float64(2.0)), _word(np.int32(2)), _word("2"), _word(True)
-    ('2', '2', '2', '1')
+    Args:
+        answers: log-probabilities ``(n, classes)``.
+        data: the same examples.
+
+    Raises:
+        ModelError: the targets have no 0 and a number that is the number of columns.
     """
-    if isinstance(label, bool | np.bool_ | int | np.integer):
-        return str(int(label))
-    if isinstance(label, float | np.floating) and float(label).is_integer():
-        return str(int(label))
-    return str(label)
+    targets, columns = data.targets, answers.shape[-1]
+    if targets is None or targets.ndim != 1 or targets.dtype.kind not in "iu" or int(targets.min()) == 0:
+        return
+    if int(targets.max()) != columns:
+        return
+    listed = ", ".join(map(str, range(1, columns + 1))) if columns <= 8 else f"1, …, {columns}"
+    remedy = f"list the classes with the data, in the order of the columns: `classes: [{listed}]`"
+    expected = f"class numbers from 0 to {columns - 1}, one for each of the model's {columns} columns"
+    raise ModelError(expected, got=f"class {columns} and no class 0 in the targets", remedy=remedy)
 
 
 def refuse_exchanged_classes(answers: NDArray[generic], targets: NDArray[generic] | None) -> None:

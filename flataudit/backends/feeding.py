@@ -153,7 +153,8 @@ def _columns_by_place(data: AuditData, declared: Sequence[SignatureField], names
         Part(name, (place,), (), _dtype(wanted, data.inputs[:, place], None))
         for place, (name, wanted) in enumerate(zip(names, declared, strict=True))
     )
-    return Feed(parts, ("the data name no columns: the model's were matched by their place",))
+    told = "the data name no columns: the model's were matched by their place"
+    return Feed(parts, (told, *_looked_at(data, parts)))
 
 
 def _tensors(data: AuditData, declared: Sequence[SignatureField]) -> Feed:
@@ -172,8 +173,8 @@ def _tensors(data: AuditData, declared: Sequence[SignatureField]) -> Feed:
             remedy = "give the data the shape that the model was logged with"
             raise ModelError(expected + name, got=f"(n, {', '.join(map(str, data.inputs.shape[1:]))})", remedy=remedy)
         told = (f"the model takes one tensor: its columns are the data's, by place: {', '.join(_some(data))}",)
-        part = Part(wanted.name, None, (), _dtype(wanted, data.inputs, None))
-        return Feed((part,), told if data.fields else ())
+        part = Part(wanted.name, None, (), _dtype(wanted, data.inputs, _fractional(data)))
+        return Feed((part,), told if data.fields else _looked_at(data, (part,)))
     known = {field.name: field for field in data.fields}
     names = [field.name or str(place) for place, field in enumerate(declared)]
     lacking = [name for name, field in zip(names, declared, strict=True) if field.required and name not in known]
@@ -191,6 +192,19 @@ def _tensors(data: AuditData, declared: Sequence[SignatureField]) -> Feed:
         dtype = _dtype(wanted, data.inputs[:, list(places)], own)
         parts.append(Part(name, places, own.shape, dtype, own.categories))
     return Feed(tuple(parts), _told_of([name for name in known if name not in names]))
+
+
+def _fractional(data: AuditData) -> InputField | None:
+    """The column that makes the whole array one of fractions, if some does."""
+    return next((field for field in data.fields if field.fractional), None)
+
+
+def _looked_at(data: AuditData, parts: Sequence[Part]) -> tuple[str, ...]:
+    """Where the data name no columns, nobody looked through all of them for fractions."""
+    whole = any(part.dtype and np.dtype(part.dtype).kind in "iu" for part in parts)
+    if not whole or data.inputs.dtype.kind != "f":
+        return ()
+    return (f"the model takes whole numbers: fractions, of which {len(data)} examples have none, are rounded",)
 
 
 def _some(data: AuditData) -> list[str]:
@@ -225,9 +239,15 @@ def _dtype(wanted: SignatureField, values: NDArray[generic], own: InputField | N
             raise ModelError(f"values{named} that are {wanted.dtype}", got="text", remedy=remedy)
     elif kind == "text":
         raise ModelError(f"text as values{named}", got="numbers", remedy=remedy)
-    elif kind == "integer" and values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
+    elif (
+        kind == "integer" and values.dtype.kind == "f" and (_fractions(values) or (own is not None and own.fractional))
+    ):
         raise ModelError(f"whole numbers{named} ({wanted.dtype})", got="fractions", remedy=remedy)
     return _COLUMN_DTYPES.get(wanted.dtype, wanted.dtype) if wanted.shape is None else wanted.dtype
+
+
+def _fractions(values: NDArray[generic]) -> bool:
+    return not np.array_equal(values, np.rint(values))
 
 
 def _numeric(categories: Sequence[str]) -> bool:

@@ -5,19 +5,20 @@ a twin that agrees with onnxruntime and can be differentiated twice (`Differenti
 as inputs (`Perturbable`), for zeroth-order estimates; else, quantised or without weights, answers alone (`Predictor`).
 """
 
-from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flataudit.backends.intervals import as_stated
 from flataudit.backends.onnx_answers import OnnxAnswers
+from flataudit.backends.outputs import settle
 from flataudit.backends.verification import verify
 from flataudit.contracts import AuditData, Check, Loaded
 from flataudit.errors import ModelError
 from flataudit.evidence import Record
 from flataudit.mlmodel import MLModel, Signature, read_mlmodel
-from flataudit.specs import Job, LossSpec, OutputKind, Task
+from flataudit.specs import Job, LossSpec, OutputKind, Task, TokenizerSpec
 
 if TYPE_CHECKING:
     from flataudit.backends.onnx_session import Session
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["OnnxBackend", "onnx_model"]
 
 _SAMPLE = 64
+_NOWHERE = Path()
 
 
 class OnnxBackend(Record):
@@ -37,23 +39,22 @@ class OnnxBackend(Record):
             ModelError: damaged, not admitted, or answering wrongly; or a package that is missing.
         """
         _require("onnxruntime", "onnx")
-        from flataudit.backends.text import prepared  # needs torch
-
         described = read_mlmodel(Path(job.artifact))
-        ids, of_texts = prepared(job, sample)
-        loaded = onnx_model(
+        return onnx_model(
             _model_file(described),
-            ids,
+            sample,
             job.task,
             outputs=job.outputs,
+            quantiles=job.quantiles,
             output=job.output,
             loss=job.loss,
-            signature=None if job.tokenizer else described.signature,
+            signature=described.signature,
             device=job.device,
             dtype=job.dtype,
             batch_size=job.batch_size,
+            tokenizer=job.tokenizer,
+            artifact=Path(job.artifact),
         )
-        return replace(loaded, model=of_texts(loaded.model))
 
     def check(self) -> list[Check]:
         """Versions, and what is missing for a twin."""
@@ -72,6 +73,7 @@ def onnx_model(
     task: Task,
     *,
     outputs: OutputKind | None = None,
+    quantiles: tuple[float, ...] = (),
     output: str | None = None,
     loss: LossSpec | None = None,
     signature: Signature | None = None,
@@ -79,6 +81,8 @@ def onnx_model(
     dtype: str | None = None,
     batch_size: int | None = None,
     twin: bool = True,
+    tokenizer: TokenizerSpec | None = None,
+    artifact: Path = _NOWHERE,
 ) -> Loaded:
     """A model of an ONNX file or of its bytes, checked on a few examples.
 
@@ -86,7 +90,8 @@ def onnx_model(
         source: a path, whose folder may hold external data, or the bytes of a model that has its data inside.
         data: what it will be measured on; the first 64 examples are tried.
         task: what its outputs mean.
-        outputs: what it returns; None: logits or values, or a scikit-learn classifier's probabilities.
+        outputs: what it returns; None: as the sample shows (`flataudit.backends.outputs`), or values.
+        quantiles: levels of the columns, where it returns quantiles.
         output: which of its outputs are the scores, by name or place; None: the only one.
         loss: what it was trained with; None: cross-entropy or squared error.
         signature: of the MLmodel file; names the columns of a table that one input takes.
@@ -94,6 +99,8 @@ def onnx_model(
         dtype: that derivatives are computed in, by a twin; predictions keep the graph's own.
         batch_size: most examples a pass.
         twin: whether a differentiable twin is tried.
+        tokenizer: what makes ids of texts, for a graph that takes no strings itself.
+        artifact: the candidate's folder, for a tokenizer's file of its own.
 
     Returns:
         The model, with notes that say how it was read and which way curvature goes.
@@ -107,24 +114,34 @@ def onnx_model(
     from flataudit.backends.onnx_scores import scores_of
     from flataudit.backends.onnx_session import Session, door, input_fields
     from flataudit.backends.onnx_weights import scales_by_batch
+    from flataudit.backends.text import through
 
     model = admit(source if isinstance(source, bytes) else Path(source))
     alone = scales_by_batch(model)
     session = Session(model, device=device, one_by_one=alone)
     scores = scores_of(model, session.outputs, session.output_types, output)
-    sample = data.head(_SAMPLE)
-    entrance = door(session.inputs, sample, signature)
+    strings = any(field.dtype == "str" for field in session.inputs)
+    spec = None if strings else tokenizer
+    sample, of_texts = through(spec, artifact, data.head(_SAMPLE), strings=strings)
+    entrance = door(session.inputs, sample, signature if spec is None else None)
     answers = OnnxAnswers(
         session, entrance, scores, task, outputs=outputs, batch_size=batch_size or _batch_size(session, sample)
     )
     notes = [f"read as ONNX by onnxruntime {version('onnxruntime')}, with inputs {input_fields(session)}"]
     if alone:
         notes.append("its quantisation takes its scale from the whole batch: each example is answered alone")
-    notes += [*entrance.feed.notes, *answers.settle(sample)]
+    if strings and tokenizer is not None:
+        notes.append("it takes the texts themselves: the policy's tokenizer is for candidates that have none")
+    stated = as_stated(answers, outputs, quantiles)
+    if stated is not None:
+        verify(stated, sample)
+        said = f"its outputs state a distribution: {outputs}"
+        return Loaded(of_texts(stated), "data_only", (*notes, *entrance.feed.notes, said))
+    notes += [*entrance.feed.notes, *answers.settle(sample), *settle(answers, sample)]
     verify(answers, sample)
     whole = Whole(model, answers, sample, loss, dtype)
     found, told = whole.best(twin=twin)
-    return Loaded(found, "data_only", (*notes, *told))
+    return Loaded(of_texts(found), "data_only", (*notes, *told))
 
 
 def _batch_size(session: "Session", sample: AuditData) -> int:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from flataudit.backends.answers import Answering
 from flataudit.backends.class_order import column_of_each_class
 from flataudit.backends.feeding import Feed, feed
+from flataudit.backends.outputs import settle
 from flataudit.backends.verification import verify
 from flataudit.contracts import AuditData, Check, Loaded
 from flataudit.errors import ModelError, UntrustedError
@@ -23,6 +24,9 @@ from flataudit.mlmodel import Signature, read_mlmodel
 from flataudit.specs import Job
 
 __all__ = ["PyfuncBackend"]
+
+_ROUNDED = 1e-3
+"""How far sums of probabilities are from 1, which code for people may have rounded."""
 
 
 class PyfuncBackend(Record):
@@ -58,7 +62,7 @@ class PyfuncBackend(Record):
             dtype="float64",
         )
         model.no_curvature_because = "a python_function shows nothing but its answers"
-        told = _settle(model, sample)
+        told = settle(model, sample, tolerance=_ROUNDED)
         verify(model, sample)
         notes = ("called through MLflow's python_function", *fed.notes, *caller.notes, *told)
         return Loaded(model, "code_bearing", notes)
@@ -66,17 +70,6 @@ class PyfuncBackend(Record):
     def check(self) -> list[Check]:
         """Version."""
         return [Check(name="backends: python_function", ok=True, found=f"MLflow {mlflow.__version__}; needs --trust")]
-
-
-def _settle(model: Answering, sample: AuditData) -> tuple[str, ...]:
-    """Undeclared rows that all add up to 1 are taken as probabilities: other flavours of the audit return logits."""
-    if model.declared is not None or model.task not in ("multiclass", "binary"):
-        return ()
-    rows = model.raw(sample.inputs)
-    if rows.ndim != 2 or rows.shape[1] < 2 or rows.min() < 0 or np.abs(rows.sum(axis=1) - 1).max() > 1e-3:
-        return ()
-    model.declared = model.outputs = "probabilities"
-    return ("its rows add up to 1 and are taken as probabilities",)
 
 
 class _Callable(Protocol):

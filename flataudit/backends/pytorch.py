@@ -21,6 +21,8 @@ from flataudit.backends.answers import Answering
 from flataudit.backends.arguments import Arguments
 from flataudit.backends.building import build
 from flataudit.backends.feeding import feed
+from flataudit.backends.intervals import as_stated
+from flataudit.backends.outputs import settle
 from flataudit.backends.pt2 import fixed_batch, read_archive
 from flataudit.backends.text import prepared
 from flataudit.backends.torch_model import TorchModel, plain_module
@@ -82,8 +84,13 @@ class PyTorchBackend(Record):
             arguments=arguments,
             output=job.output,
         )
+        stated = as_stated(model, job.outputs, job.quantiles)
+        if stated is not None:
+            verify(stated, sample)
+            told = f"its outputs state a distribution: {job.outputs}"
+            return Loaded(of_texts(stated), read.trust, (*read.notes, *arguments.notes, told))
+        notes = (*read.notes, *arguments.notes, *settle(model, sample))
         verify(model, sample)
-        notes = (*read.notes, *arguments.notes)
         if model.follows_its_parameters(sample.inputs[:8]):
             return Loaded(of_texts(model), read.trust, notes)
         notes += ("predictions alone: the script keeps parameters where they cannot be replaced; export it as .pt2",)
@@ -100,7 +107,7 @@ def _answering(model: TorchModel, job: Job) -> Answering:
     return Answering(
         model.raw,
         job.task,
-        outputs=job.outputs,
+        outputs=model.declared,
         batch_size=model.batch_size,
         dtype=model.dtype,
         device=model.device,

@@ -1,8 +1,8 @@
-"""Operations whose second derivative torch gets wrong or lacks, put as ones that have a right one.
+"""Operations whose derivatives torch gets wrong or lacks, put as ones that have right ones.
 
-`torch._weight_norm` differentiates twice into silently wrong numbers, `embedding_bag` into none. They are watched for
-when a model is loaded, and rewritten, in its forward pass alone, where they occur. The values stay the same up to
-rounding.
+`torch._weight_norm` differentiates twice into silently wrong numbers, `embedding_bag` into none, and `embedding` with a
+``padding_idx`` gives the row of the padding no gradient, although the outputs depend on it. They are watched for when a
+model is loaded, and rewritten, in its forward pass alone, where they occur. The values stay the same up to rounding.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,9 +26,10 @@ class Watching(TorchFunctionMode):
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Torch's protocol."""
-        if _name(func) in _REWRITTEN:
+        given = kwargs or {}
+        if _name(func) in _REWRITTEN and (_name(func) != "embedding" or _pads(args, given)):
             self.found.add(_name(func))
-        return func(*args, **(kwargs or {}))
+        return func(*args, **given)
 
 
 class Rewriting(TorchFunctionMode):
@@ -72,7 +73,24 @@ def _embedding_bag(
     return total / kept.sum(dim=1).clamp_min(1) if mode == "mean" else total
 
 
-_REWRITTEN: Mapping[str, Callable[..., Any]] = {"_weight_norm": _weight_norm, "embedding_bag": _embedding_bag}
+def _pads(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether an embedding has a row for padding; None and, in exported programs, −1 say that it has none."""
+    place = args[2] if len(args) > 2 else kwargs.get("padding_idx")
+    return place is not None and (place >= 0 or not args[0].is_floating_point())
+
+
+def _embedding(first: Tensor, second: Tensor, padding_idx: int | None = None, *more: Any, **kwargs: Any) -> Tensor:
+    """Rows of a table, all with their gradient: ``(ids, table)`` of modules, ``(table, ids)`` of exported programs."""
+    if first.is_floating_point():
+        return torch.embedding(first, second, -1, *more, **kwargs)
+    return torch.nn.functional.embedding(first, second, None, *more, **kwargs)
+
+
+_REWRITTEN: Mapping[str, Callable[..., Any]] = {
+    "_weight_norm": _weight_norm,
+    "embedding": _embedding,
+    "embedding_bag": _embedding_bag,
+}
 """By name; the embedding bag of an exported program has another, and stays."""
 
 

@@ -6,7 +6,7 @@ gradients pass exactly; else the values are transformed outside of any graph, an
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -117,7 +117,12 @@ def unwrapped(estimator: BaseEstimator) -> tuple[tuple[BaseEstimator, ...], Base
 
 
 def inputs_of(
-    estimator: BaseEstimator, data: AuditData, signature: Signature | None, *, typed_categories: bool = False
+    estimator: BaseEstimator,
+    data: AuditData,
+    signature: Signature | None,
+    *,
+    typed_categories: bool = False,
+    spaces_as_underscores: bool = False,
 ) -> Inputs:
     """Match the data with the columns that the estimator was fitted on, by name where it knows names.
 
@@ -126,6 +131,7 @@ def inputs_of(
         data: a few examples.
         signature: the columns that it was logged with.
         typed_categories: whether it takes strings as pandas' categories.
+        spaces_as_underscores: whether its names are those that it was fitted on with underscores for spaces.
 
     Raises:
         ModelError: a column that the data lack, or another number of columns.
@@ -133,10 +139,13 @@ def inputs_of(
     steps, _ = unwrapped(estimator)
     names, count = _names(estimator), getattr(estimator, "n_features_in_", None)
     if names is not None:
-        declared = Signature(inputs=tuple(_declared(data, signature, names)))
-        return Inputs(feed(data, declared), True, steps, typed_categories)
-    if any(field.kind == "category" for field in data.fields):
+        names, told = _respelled(names, data) if spaces_as_underscores else (names, ())
+        found = feed(data, Signature(inputs=tuple(_declared(data, signature, names))))
+        return Inputs(replace(found, notes=(*found.notes, *told)), True, steps, typed_categories)
+    words = next((field.name for field in data.fields if field.kind == "category"), None)
+    if words is not None:
         remedy = "fit it on a data frame, so that it knows its columns, or encode the categories in the data"
+        remedy += f"; if it takes texts, declare `text: {words}` with the data" if len(data.fields) == 1 else ""
         got = "one of an array, and data with categories"
         raise ModelError("a model that was fitted on named columns", got=got, remedy=remedy)
     columns = signature is not None and signature.inputs and signature.inputs[0].shape is None
@@ -157,6 +166,17 @@ def _names(estimator: BaseEstimator) -> list[str] | None:
     found = getattr(estimator, "feature_names_in_", None)
     names = None if found is None else [str(name) for name in found]
     return None if names is None or names == [f"Column_{place}" for place in range(len(names))] else names
+
+
+def _respelled(names: Sequence[str], data: AuditData) -> tuple[list[str], tuple[str, ...]]:
+    """The data's own spelling of each name: LightGBM writes an underscore for every space, and no two columns alike."""
+    own = {field.name for field in data.fields}
+    spelled = {name.replace(" ", "_"): name for name in own if " " in name}
+    found = [name if name in own else spelled.get(name, name) for name in names]
+    moved = [one for one, name in zip(found, names, strict=True) if one != name]
+    if not moved:
+        return found, ()
+    return found, (f"names with spaces were matched with LightGBM's underscores: {', '.join(moved[:8])}",)
 
 
 def _declared(data: AuditData, signature: Signature | None, names: list[str]) -> Iterator[SignatureField]:

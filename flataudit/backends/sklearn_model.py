@@ -8,6 +8,7 @@ curvature of a cross-entropy that they were never trained with is claimed, unles
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, is_classifier, is_regressor
 
 from flataudit.backends.answers import Answering
-from flataudit.backends.class_order import column_of_each_class
+from flataudit.backends.class_order import column_of_each_class, places_of_classes
+from flataudit.backends.intervals import carry_spread
 from flataudit.backends.sklearn_inputs import Inputs, inputs_of, unwrapped
 from flataudit.backends.verification import verify
 from flataudit.contracts import AuditData, Loaded
@@ -82,10 +84,11 @@ def sklearn_model(
         ModelError: of another task, of several outputs, not fitted on these columns or classes, or answering wrongly.
     """
     _refuse_other_task(estimator, task)
-    final = unwrapped(estimator)[1]
+    steps, final = unwrapped(estimator)
     boosted = final is estimator and type(final).__module__.startswith(("lightgbm.", "xgboost."))
-    inputs = inputs_of(estimator, data, signature, typed_categories=boosted)
-    order = () if task == "regression" else column_of_each_class(list(_classes(estimator)), data)
+    respelled = not steps and type(final).__module__.startswith("lightgbm.")
+    inputs = inputs_of(estimator, data, signature, typed_categories=boosted, spaces_as_underscores=respelled)
+    order = () if task == "regression" else _order(estimator, final, data)
     answer, kind = _answer(estimator, final, inputs, order)
     served = SklearnModel(
         answer,
@@ -102,7 +105,9 @@ def sklearn_model(
     if served.no_probabilities_because is not None:
         served.no_curvature_because = served.no_probabilities_because
         return Loaded(served, trust, (*notes, f"no curvature, no calibration: {served.no_probabilities_because}"))
-    return _with_twin(served, final, inputs, order, data, loss=loss, dtype=dtype, trust=trust, notes=notes)
+    loaded = _with_twin(served, final, inputs, order, data, loss=loss, dtype=dtype, trust=trust, notes=notes)
+    told = carry_spread(loaded.model, final, inputs.transformed if inputs.steps else inputs.given, data.inputs)
+    return loaded if told is None else replace(loaded, notes=(*loaded.notes, told))
 
 
 def _with_twin(
@@ -163,6 +168,14 @@ def _refuse_other_task(estimator: BaseEstimator, task: Task) -> None:
     expected = f"a {'regressor' if regression else 'classifier'} (task: {task})"
     remedy = "select models of one task, or correct `task`"
     raise ModelError(expected, got=name, remedy=remedy)
+
+
+def _order(estimator: BaseEstimator, final: BaseEstimator, data: AuditData) -> tuple[int, ...]:
+    """For each of the data's classes the estimator's column, by its own labels."""
+    labels = list(_classes(estimator))
+    if type(final).__module__.startswith("xgboost."):  # it takes no other labels than the numbers from 0
+        return places_of_classes(len(labels), data)
+    return column_of_each_class(labels, data)
 
 
 def _classes(estimator: BaseEstimator) -> NDArray[generic]:

@@ -8,18 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from numpy import generic
+from numpy import generic, int64
 from numpy.typing import NDArray
 
 from flataudit.backends.tokenizers import Reader, make_reader
-from flataudit.contracts import AuditData, Differentiable, Predictor
+from flataudit.contracts import AuditData, Differentiable, Perturbable, Predictor
 from flataudit.errors import ModelError
-from flataudit.specs import Job
+from flataudit.specs import Job, TokenizerSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["DifferentiableOfTexts", "PredictorOfTexts", "prepared"]
+    from flataudit.curvature.losses import Loss
+
+__all__ = ["DifferentiableOfTexts", "PerturbableOfTexts", "PredictorOfTexts", "prepared", "through"]
 
 
 def prepared(
@@ -40,22 +42,46 @@ def prepared(
         DataError: the tokenizer's file cannot be used.
         ConfigurationError: its package is not installed.
     """
-    if job.tokenizer is None and sample.kind == "text" and not strings:
-        remedy = "declare `tokenizer:` in the policy file, or give the token ids as inputs"
+    return through(job.tokenizer, Path(job.artifact), sample, strings=strings)
+
+
+def through(
+    tokenizer: TokenizerSpec | None, artifact: Path, sample: AuditData, *, strings: bool = False
+) -> tuple[AuditData, Callable[[Predictor], Predictor]]:
+    """`prepared` of a tokenizer and the candidate's folder, which need no job; raises the same.
+
+    Args:
+        tokenizer: what makes ids of texts.
+        artifact: for a file of the candidate's own.
+        sample: a few validation examples.
+        strings: whether the model can take strings itself.
+    """
+    if tokenizer is None and sample.kind == "text" and not strings:
+        remedy = "declare `tokenizer:` (in the policy file, or as an argument), or give the token ids as inputs"
         raise ModelError("numbers, which this model takes", got="texts without a tokenizer", remedy=remedy)
-    if job.tokenizer is None:
+    if tokenizer is None:
         return sample, lambda model: model
     if sample.kind != "text":
         remedy = "remove `tokenizer:`, or give the texts themselves (`kind: text`, for tables `text: COLUMN`)"
         raise ModelError("texts for the declared tokenizer", got=f"inputs of kind {sample.kind}", remedy=remedy)
-    found = make_reader(job.tokenizer, Path(job.artifact))
+    found = make_reader(tokenizer, artifact)
+    ids = found.ids(sample.inputs)
+    _refuse_blind(ids, sample)
 
     def of_texts(model: Predictor) -> Predictor:
         if isinstance(model, Differentiable):
             return DifferentiableOfTexts(model, found)
-        return PredictorOfTexts(model, found)
+        return PerturbableOfTexts(model, found) if isinstance(model, Perturbable) else PredictorOfTexts(model, found)
 
-    return replace(sample, inputs=found.ids(sample.inputs), kind="other"), of_texts
+    return replace(sample, inputs=ids, kind="other"), of_texts
+
+
+def _refuse_blind(ids: NDArray[int64], sample: AuditData) -> None:
+    """Different texts that all become the same ids were read with a vocabulary of something else."""
+    if len(set(sample.inputs.tolist())) > 1 and (ids == ids[:1]).all():
+        got = f"the same ids for all {len(ids)} of them, which differ"
+        remedy = "check the vocabulary, `lowercase` and `split` of `tokenizer:` against how the model was trained"
+        raise ModelError("texts that the tokenizer tells apart", got=got, remedy=remedy)
 
 
 class PredictorOfTexts:
@@ -76,6 +102,29 @@ class PredictorOfTexts:
     def predict(self, inputs: NDArray[generic]) -> NDArray[generic]:
         """What the model answers to their ids."""
         return self._model.predict(self._reader.ids(inputs))
+
+
+class PerturbableOfTexts(PredictorOfTexts):
+    """A model of texts ``(n,)`` whose parameters can be others.
+
+    Args:
+        model: of token ids.
+        reader: what makes ids of texts.
+    """
+
+    def __init__(self, model: Perturbable, reader: Reader) -> None:
+        super().__init__(model, reader)
+        self.loss_function: Loss | None = getattr(model, "loss_function", None)
+        """What it was trained with, where it says so, for estimates from its answers."""
+        self._movable = model
+
+    def weights(self) -> Mapping[str, NDArray[generic]]:
+        """The model's."""
+        return self._movable.weights()
+
+    def predict_at(self, weights: Mapping[str, NDArray[generic]], inputs: NDArray[generic]) -> NDArray[generic]:
+        """`predict` with these parameters."""
+        return self._movable.predict_at(weights, self._reader.ids(inputs))
 
 
 class DifferentiableOfTexts:

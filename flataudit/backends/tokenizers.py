@@ -118,7 +118,7 @@ def _from_json(text: str, spec: TokenizerSpec) -> _FromJson:
     try:
         package = importlib.import_module("tokenizers")
     except ImportError as error:
-        remedy = "pip install tokenizers"
+        remedy = "pip install 'flataudit[text]'"
         raise ConfigurationError("the package tokenizers for `tokenizer:`", got=str(error), remedy=remedy) from error
     try:
         found = cast("_FromJson", package.Tokenizer.from_str(text))

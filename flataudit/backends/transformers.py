@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from flataudit.backends.arguments import Arguments
 from flataudit.backends.class_order import column_of_each_class
 from flataudit.backends.feeding import feed
+from flataudit.backends.outputs import settle
 from flataudit.backends.text import prepared
 from flataudit.backends.torch_model import TorchModel
 from flataudit.backends.verification import verify
@@ -62,8 +63,8 @@ class TransformersBackend(Record):
         """The model in evaluation mode on the job's device, checked on the sample.
 
         Inputs are token ids ``(n, length)``, fields named as the model's arguments (``input_ids``,
-        ``attention_mask``), or texts, which the policy's tokenizer or the candidate's own makes into ids. Without a
-        mask the padding after a text's end is masked.
+        ``attention_mask``), or texts, which the candidate's own tokenizer makes into ids; the policy's is for
+        candidates that have none. Without a mask the padding after a text's end is masked.
 
         Raises:
             ModelError: damaged, without its weights, of another kind, or answering wrongly.
@@ -72,10 +73,9 @@ class TransformersBackend(Record):
         described = read_mlmodel(Path(job.artifact))
         folder = _folder(described, job)
         module, notes = _loaded(folder, job)
-        if sample.kind == "text" and job.tokenizer is None:
-            spec = _own_tokenizer(described, folder)
-            job = job.model_copy(update={"tokenizer": spec})
-            notes += (f"texts were cut or padded to {spec.max_length} tokens by the candidate's own tokenizer",)
+        if sample.kind == "text":
+            spec, told = _tokenizer(job.tokenizer, described, folder)
+            job, notes = job.model_copy(update={"tokenizer": spec}), (*notes, *told)
         ids, of_texts = prepared(job, sample)
         _refuse_other_order(folder.config, sample)
         # The signature of this flavour is that of a pipeline: strings in, labels out.
@@ -90,8 +90,9 @@ class TransformersBackend(Record):
             arguments=arguments,
             output=job.output or "logits",
         )
+        notes += (*arguments.notes, *settle(model, ids))
         verify(model, ids)
-        return Loaded(of_texts(model), folder.trust, (*notes, *arguments.notes))
+        return Loaded(of_texts(model), folder.trust, notes)
 
 
 def _folder(described: MLModel, job: Job) -> _Folder:
@@ -207,14 +208,33 @@ def _mask_padding(
     return args, {**keywords, "attention_mask": real.flip(1).cummax(dim=1).values.flip(1)}
 
 
-def _own_tokenizer(described: MLModel, folder: _Folder) -> TokenizerSpec:
-    """The candidate's ``tokenizer.json``, with its own padding and the longest text that the model takes."""
+def _tokenizer(
+    declared: TokenizerSpec | None, described: MLModel, folder: _Folder
+) -> tuple[TokenizerSpec, tuple[str, ...]]:
+    """The candidate's own tokenizer, else the policy's; and what to say of the choice.
+
+    Ids of another vocabulary would be answered too, and wrongly. A policy that names the candidate's own file
+    (`in_artifact`) says how it is to be used, and is followed.
+    """
     root = Path(described.folder).resolve()
-    places = (root / "components" / "tokenizer", folder.path)
-    found = next((place for place in places if (place / "tokenizer.json").is_file()), None)
+    found = next((one for one in _places(root, folder) if (one / "tokenizer.json").is_file()), None)
+    if declared is not None and (found is None or (declared.in_artifact and (root / declared.in_artifact).is_file())):
+        return declared, ()
     if found is None:
         remedy = "log the pipeline with a fast tokenizer, declare `tokenizer:` in the policy, or give token ids"
         raise ModelError("a tokenizer.json in the artifact, for texts", got="none", remedy=remedy)
+    spec = _own_tokenizer(root, found, folder)
+    told = f"texts were cut or padded to {spec.max_length} tokens by the candidate's own tokenizer"
+    return spec, (told if declared is None else f"{told}; the policy's is for candidates that have none",)
+
+
+def _places(root: Path, folder: _Folder) -> tuple[Path, ...]:
+    """Where a candidate's tokenizer lies."""
+    return root / "components" / "tokenizer", folder.path
+
+
+def _own_tokenizer(root: Path, found: Path, folder: _Folder) -> TokenizerSpec:
+    """The candidate's ``tokenizer.json``, with its own padding and the longest text that the model takes."""
     settings = _json(found / "tokenizer_config.json") if (found / "tokenizer_config.json").is_file() else {}
     named = ("max_position_embeddings", "n_positions")
     lengths = [settings.get("model_max_length"), *(folder.config.get(name) for name in named), _LONGEST]

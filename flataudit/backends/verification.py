@@ -8,14 +8,14 @@ too. Whether they depend on the time of day is not tried: a pause long enough to
 audit. What changes later than these few calls is found after the last probe, by `flataudit.examination`.
 """
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flataudit.backends.class_order import refuse_exchanged_classes
-from flataudit.contracts import AuditData, Predictor
+from flataudit.backends.class_order import refuse_exchanged_classes, refuse_other_numbers
+from flataudit.backends.outputs import Answers, rounding, rows_of
+from flataudit.contracts import AuditData
 from flataudit.errors import ModelError
-from flataudit.specs import OutputKind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,24 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["Answers", "verify"]
 
 _TOLERANCE = 1e-3
-_EPSILON = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
-"""Of the dtypes whose rounding may exceed the tolerance."""
 _CALLS = 24
 _STATELESS = "log a model whose answers depend on its inputs alone"
 _TRAINING = "it was exported in training mode: call model.eval() before exporting or logging it"
-
-
-class Answers(Predictor, Protocol):
-    """A predictor that shows what its outputs were made of."""
-
-    outputs: OutputKind
-    """What it is taken to return."""
-    declared: OutputKind | None
-    """What the user says that it returns."""
-
-    def raw(self, inputs: "NDArray[np.generic]") -> "NDArray[np.float64]":
-        """What the model itself returns, ``(n, …)``."""
-        ...
 
 
 def verify(model: Answers, sample: AuditData, *, calls: int = _CALLS) -> None:
@@ -66,6 +51,7 @@ def verify(model: Answers, sample: AuditData, *, calls: int = _CALLS) -> None:
         got = f"two that differ by {apart:.3g} (live dropout, or another random draw)"
         raise ModelError("the same answer twice", got=got, remedy=_TRAINING)
     if model.task in ("multiclass", "binary"):
+        refuse_other_numbers(first, sample)
         refuse_exchanged_classes(first, sample.targets)
     if len(sample) == 1:
         return
@@ -108,7 +94,7 @@ def _apart(model: Answers, one: "NDArray[np.float64]", other: "NDArray[np.float6
     """The largest difference of two answers to the same inputs; 0 where rounding may explain it."""
     if model.outputs != "logits" and model.task != "regression":
         one, other = np.exp(one), np.exp(other)  # the logarithm of 1 - p magnifies the rounding of p
-    tolerance = max(_TOLERANCE, 4 * _EPSILON.get(model.dtype, 0.0))
+    tolerance = rounding(model.dtype, _TOLERANCE)
     apart = float(np.abs(one - other).max())
     return apart if apart > tolerance * max(1.0, float(np.abs(one).max())) else 0.0
 
@@ -127,6 +113,8 @@ def _answers(model: Answers, inputs: "NDArray[np.generic]") -> "NDArray[np.float
             f"{model.dtype}: log it with two or more examples as input example, so that the batch size stays free; "
             "a recurrent program keeps the dtype that it was exported in"
         )
+        if inputs.dtype.kind in "iu" and isinstance(error, IndexError):
+            remedy = f"the ids go up to {inputs.max()}: check that the vocabulary (`tokenizer:`) is this model's own"
         raise ModelError("an answer to the validation inputs", got=got, remedy=remedy) from error
     if not np.isfinite(found).all():
         share = f"{np.mean(~np.isfinite(found)):.0%} NaN or infinite"
@@ -134,31 +122,36 @@ def _answers(model: Answers, inputs: "NDArray[np.generic]") -> "NDArray[np.float
     return found
 
 
+_EACH = "declare it for this candidate alone (`outputs: {v8: probabilities}`), or leave `outputs` out where rows tell"
+
+
 def _check_kind(model: Answers, sample: "NDArray[np.generic]") -> None:
-    """Declared probabilities must be some; what looks like probabilities on every row must be declared.
+    """Declared probabilities must be some; what looks like probabilities on every row must be taken for such.
 
     One column within 0 and 1 may be either, so that declaring it as logits is believed; rows of several columns that
     all add up to 1 are no logits.
     """
-    raw = model.raw(sample).reshape(len(sample), -1)
-    lowest, highest, one_column = float(raw.min()), float(raw.max()), raw.shape[1] == 1
-    sums = one_column or model.task == "multilabel" or bool((np.abs(raw.sum(axis=1) - 1) <= _TOLERANCE).all())
-    alike = lowest >= -_TOLERANCE and highest <= 1 + _TOLERANCE and sums
+    rows = rows_of(model.raw(sample), model.task)
+    lowest, highest, one_column = float(rows.min()), float(rows.max()), rows.shape[1] == 1
+    summed = not one_column and model.task != "multilabel"
+    within, off = rounding(model.dtype, _TOLERANCE), float(np.abs(rows.sum(axis=1) - 1).max())
+    alike = lowest >= -_TOLERANCE and highest <= 1 + within and not (summed and off > within)
     got = f"outputs from {lowest:.3g} to {highest:.3g}"
-    if model.declared == "log_probabilities" and not _are_log_probabilities(model, raw):
-        raise ModelError("logarithms of probabilities that add up to 1", got=got, remedy="declare `outputs: logits`")
+    if model.declared == "log_probabilities" and not _are_log_probabilities(rows, within, summed=summed):
+        raise ModelError("logarithms of probabilities that add up to 1", got=got, remedy=f"correct `outputs`: {_EACH}")
     if model.declared == "probabilities" and not alike:
-        raise ModelError("probabilities that add up to 1", got=got, remedy="declare `outputs: logits`")
-    if model.declared is None and alike and one_column:
-        remedy = "declare `outputs: probabilities`, or `outputs: logits` if they are"
+        raise ModelError("probabilities that add up to 1", got=got, remedy=f"declare `outputs: logits`; {_EACH}")
+    if not alike or model.declared == "probabilities":
+        return
+    if model.declared is None and not summed:
+        remedy = f"declare `outputs: probabilities`, or `outputs: logits` if they are; {_EACH}"
         raise ModelError("logits, or a declared kind of outputs", got=f"{got} on every row", remedy=remedy)
-    certain = not one_column and (model.task != "multilabel" or model.declared is None)
-    if model.declared != "probabilities" and alike and certain:
-        raise ModelError("logits", got="probabilities on every row", remedy="declare `outputs: probabilities`")
+    if summed:
+        told = f"rows that add up to 1 within {off:.1g}" if model.declared is None else "probabilities on every row"
+        raise ModelError("logits", got=told, remedy=f"declare `outputs: probabilities`; {_EACH}")
 
 
-def _are_log_probabilities(model: Answers, raw: "NDArray[np.float64]") -> bool:
-    if raw.max() > _TOLERANCE:
+def _are_log_probabilities(rows: "NDArray[np.float64]", within: float, *, summed: bool) -> bool:
+    if rows.max() > within:
         return False
-    single = raw.shape[1] == 1 or model.task == "multilabel"
-    return single or bool((np.abs(np.exp(raw).sum(axis=1) - 1) <= _TOLERANCE).all())
+    return not summed or bool((np.abs(np.exp(rows).sum(axis=1) - 1) <= within).all())

@@ -84,10 +84,25 @@ the first in example 1; repair or remove these examples: flataudit never fills g
         digest,
         kind or inferred,
         group_names,
-        fields=fields,
+        fields=_looked_through(fields, features),
         class_names=class_names,
         declared=kind is not None,
     )
+
+
+def _looked_through(fields: tuple[InputField, ...], inputs: "NDArray[np.generic]") -> tuple[InputField, ...]:
+    """The fields, and of numbers whether some are fractions: the examples that models are tried on may have none."""
+    found, start = [], 0
+    for field in fields:
+        values = inputs[:, start : start + field.size]
+        start += field.size
+        whole = (
+            field.kind != "number"
+            or values.dtype.kind != "f"
+            or bool(np.all((values == np.rint(values)) | np.isnan(values)))
+        )
+        found.append(field if whole else field.model_copy(update={"fractional": True}))
+    return tuple(found)
 
 
 def _numbers(values: "ArrayLike", what: str, source: str) -> "NDArray[np.generic]":
@@ -103,6 +118,8 @@ def _numbers(values: "ArrayLike", what: str, source: str) -> "NDArray[np.generic
     if array.dtype.kind not in "biuf":
         expected = "numbers" if what == "inputs" else "class numbers or values"
         remedy = "encode them as numbers from 0" if array.dtype.kind in "USOT" else "convert them to floating point"
+        if what == "targets" and array.dtype.kind in "USOT":
+            remedy += ", or list their classes with `classes`"
         if what == "inputs" and array.dtype.kind in "SOT":
             remedy += ", or texts to unicode, one an example: .astype(str)"
         raise DataError(f"{expected} as {what} in {source}", got=f"dtype {array.dtype}", remedy=remedy)
@@ -154,7 +171,8 @@ def _targets(targets: "ArrayLike | None", role: Role, n: int, source: str) -> "N
         raise DataError(
             f"class numbers from 0 as targets in {source}",
             got=f"{classes[wrong][0]} in example {first}",
-            remedy="number the classes from 0; targets of a regression must be stored as floating point",
+            remedy="number the classes from 0, or list them with `classes`; targets of a regression must be stored as "
+            "floating point",
         )
     return classes
 
@@ -242,6 +260,8 @@ def _digest(
     if kind is not None:
         hasher.update(json.dumps({"kind": kind}).encode())
     if fields or class_names:
-        names = {"fields": [field.model_dump(mode="json") for field in fields], "classes": list(class_names)}
+        # Whether a column has fractions follows from its values.
+        told = [field.model_dump(mode="json", exclude={"fractional"}) for field in fields]
+        names = {"fields": told, "classes": list(class_names)}
         hasher.update(json.dumps(names, sort_keys=True).encode())
     return f"sha256:{hasher.hexdigest()}"

@@ -10,10 +10,11 @@ from numpy.lib.npyio import NpzFile as Archive
 
 from flataudit.contracts import AuditData
 from flataudit.data.examples import checked
+from flataudit.data.labels import numbered
 from flataudit.errors import DataError
 from flataudit.evidence import Record
 from flataudit.plugins import nearest
-from flataudit.specs import DataKind, Role
+from flataudit.specs import DataKind, InputField, Role
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,6 +35,10 @@ class NpzFile(Record):
     """Name of the array of groups, ``(n,)``."""
     kind: DataKind | None = None
     """What the inputs are; None: as shape and dtype tell, which know images, tables and texts."""
+    columns: tuple[str, ...] | None = None
+    """Names of the columns of inputs ``(n, columns)``, in their order; None: they have none, and match by place."""
+    classes: tuple[str | int, ...] | None = None
+    """All classes, in the order of the models' columns, where targets are not numbers from 0: strings, or 1, 2, 3."""
 
     def load(self, name: str, role: Role) -> AuditData:
         """All examples, checked.
@@ -45,7 +50,24 @@ class NpzFile(Record):
             inputs = _array(archive, self.inputs, "inputs", self.path)
             targets = None if role == "unlabelled" else _array(archive, self.targets, "targets", self.path)
             groups = None if self.groups is None else _array(archive, self.groups, "groups", self.path)
-        return checked(name, role, inputs, targets, groups, source=self.path, kind=self.kind)
+        names: tuple[str, ...] = ()
+        if self.classes is not None and targets is not None:
+            targets, names = numbered(targets, self.classes, self.path)
+        fields = _fields(self.columns, inputs, self.path)
+        return checked(
+            name, role, inputs, targets, groups, source=self.path, kind=self.kind, fields=fields, class_names=names
+        )
+
+
+def _fields(columns: tuple[str, ...] | None, inputs: "NDArray[np.generic]", path: str) -> tuple[InputField, ...]:
+    """The columns by name; what they hold is numbers, as arrays have no other kinds."""
+    if columns is None:
+        return ()
+    if inputs.ndim != 2 or inputs.shape[1] != len(columns) or len(set(columns)) != len(columns):
+        expected = f"inputs (n, {len(columns)}) in {path}, with {len(columns)} different names of `columns`"
+        remedy = "name each column once, in the order of the array"
+        raise DataError(expected, got=f"shape {inputs.shape}", remedy=remedy)
+    return tuple(InputField(name=one) for one in columns)
 
 
 def _opened(path: str) -> BinaryIO:

@@ -13,6 +13,7 @@ import pyarrow.types
 from flataudit.contracts import AuditData
 from flataudit.data.columns import column_field, holds_numbers, holds_strings, places_of
 from flataudit.data.examples import checked
+from flataudit.data.labels import numbered
 from flataudit.data.texts import text_array
 from flataudit.errors import DataError
 from flataudit.evidence import Record
@@ -46,6 +47,8 @@ class CsvFile(Record):
     """Keep missing numbers as NaN, for models that take them; missing categories and targets are refused."""
     integers_move: bool = False
     """Whether columns of whole numbers may be moved a little by noise and attacks, as pixels may and counts may not."""
+    classes: tuple[str | int, ...] | None = None
+    """All classes, in the order of the models' columns; None: whole numbers count from 0, and strings are sorted."""
 
     def load(self, name: str, role: Role) -> AuditData:
         """All examples, checked; features become float64 unless all numbers are float32, strings categories or classes.
@@ -76,6 +79,8 @@ class ParquetFile(Record):
     """Keep missing numbers as NaN, for models that take them; missing categories and targets are refused."""
     integers_move: bool = False
     """Whether columns of whole numbers may be moved a little by noise and attacks, as pixels may and counts may not."""
+    classes: tuple[str | int, ...] | None = None
+    """All classes, in the order of the models' columns; None: whole numbers count from 0, and strings are sorted."""
 
     def load(self, name: str, role: Role) -> AuditData:
         """All examples, checked; features become float64 unless all numbers are float32, strings categories or classes.
@@ -108,7 +113,7 @@ def _load(spec: CsvFile | ParquetFile, form: Literal["csv", "parquet"], name: st
         if spec.text is None
         else ((), _texts(columns[spec.text], spec.path))
     )
-    targets, class_names = _targets(columns[spec.targets], types.field(spec.targets).type) if labels else (None, ())
+    targets, class_names = _targets(spec, columns[spec.targets], types) if labels else (None, ())
     return checked(
         name,
         role,
@@ -134,9 +139,13 @@ def _packed(
     return tuple(field for field, _ in made), packed
 
 
-def _targets(column: "NDArray[np.generic]", kind: pyarrow.DataType) -> "tuple[NDArray[np.generic], tuple[str, ...]]":
-    """Class numbers and names of strings; anything else as it is."""
-    return places_of(column) if holds_strings(kind) else (column, ())
+def _targets(
+    spec: CsvFile | ParquetFile, column: "NDArray[np.generic]", types: pyarrow.Schema
+) -> "tuple[NDArray[np.generic], tuple[str, ...]]":
+    """Class numbers and names of strings, and of all that is listed; anything else as it is."""
+    if spec.classes is not None:
+        return numbered(column, spec.classes, spec.path)
+    return places_of(column) if holds_strings(types.field(spec.targets).type) else (column, ())
 
 
 def _texts(column: "NDArray[np.generic]", path: str) -> "NDArray[np.generic]":
@@ -225,7 +234,7 @@ def _refuse_empty_strings(columns: "Mapping[str, NDArray[np.generic]]", path: st
     for name, values in columns.items():
         empty = np.flatnonzero(values == "")
         if len(empty):
-            raise _gaps(name, path, len(empty), int(empty[0]))
+            raise _gaps(name, path, len(empty), int(empty[0]), numbers=False)
 
 
 def _read(
@@ -250,18 +259,17 @@ def _read(
 
 def _values(column: pyarrow.Array, name: str, rows: int, path: str, *, gaps: bool) -> "NDArray[np.generic]":
     if column.null_count and not gaps:
-        raise _gaps(name, path, column.null_count, rows + column.is_null().index(True).as_py())
+        first = rows + column.is_null().index(True).as_py()
+        raise _gaps(name, path, column.null_count, first, numbers=holds_numbers(column.type))
     if column.null_count and pyarrow.types.is_boolean(column.type):
         column = column.cast(pyarrow.float64())
     values: NDArray[np.generic] = column.to_numpy(zero_copy_only=False)
     return values
 
 
-def _gaps(name: str, path: str, count: int, first: int) -> DataError:
-    remedy = (
-        "fill or remove these examples yourself, or keep missing numbers for models that take them (`missing: keep`): "
-        "flataudit never fills gaps"
-    )
+def _gaps(name: str, path: str, count: int, first: int, *, numbers: bool) -> DataError:
+    kept = ", or keep missing numbers for models that take them (`missing: keep`)" if numbers else ""
+    remedy = f"fill or remove these examples yourself{kept}: flataudit never fills gaps"
     got = f"{count} or more missing, the first in row {first} (counted from 0)"
     return DataError(f"no missing values in column {name!r} of {path}", got=got, remedy=remedy)
 

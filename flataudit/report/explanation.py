@@ -54,7 +54,10 @@ def explained(record: AuditRecord) -> tuple[Explanation, ...]:
 
 
 def _of_standing(record: AuditRecord, standing: Standing) -> Explanation:
-    sentences = [f"{standing.candidate} {_LEADS[standing.verdict]}.", *_numbers(record, standing)]
+    unregistered = record.decision is not None and record.decision.unregistered == standing.candidate
+    kind = "hold" if unregistered else standing.verdict
+    lead = "is the best, and not registered: no alias can point to it" if unregistered else _LEADS[kind]
+    sentences = [f"{standing.candidate} {lead}.", *_numbers(record, standing)]
     verdict = decisive(standing.verdicts)
     if verdict is not None and verdict.verdict != "pass":
         sentences.append(f"What decided: {verdict.criterion}; {verdict.told}.")
@@ -69,9 +72,7 @@ def _of_standing(record: AuditRecord, standing: Standing) -> Explanation:
             + (f"; there were {count(had)}." if had else ".")
         )
     lines = tuple(_line(one) for one in standing.verdicts)
-    return Explanation(
-        candidate=standing.candidate, verdict=standing.verdict, paragraph=" ".join(sentences), lines=lines
-    )
+    return Explanation(candidate=standing.candidate, verdict=kind, paragraph=" ".join(sentences), lines=lines)
 
 
 def _numbers(record: AuditRecord, standing: Standing) -> list[str]:

@@ -33,9 +33,10 @@ def _document(audit: AuditRecord) -> Document:
     document: Document = {"schema": f"flataudit/{audit.kind}/1", "model": audit.plan.model}
     if decision is not None:
         document |= {
-            "decision": decision.decision,
+            "decision": decision.outcome,
             "why": decision.why,
-            "promoted": _version(audit, decision.promoted),
+            "promoted": None if decision.unregistered else _version(audit, decision.promoted),
+            "unregistered": decision.unregistered,
             "champion": _named(audit.champion),
             "tied": [label for label in decision.tied],
             "random_choice": decision.random_choice,
@@ -84,7 +85,7 @@ def _candidate(evidence: Evidence, audit: AuditRecord, decision: Decision | None
         "run_id": candidate.run_id,
         "model_id": candidate.model_id,
         "role": "champion" if champion else "challenger" if audit.kind == "gate" else "candidate",
-        "verdict": standing.verdict if standing else None,
+        "verdict": decision.outcome_of(standing) if decision and standing else None,
         "tied": standing.tied if standing else False,
         "rank": standing.rank if standing else None,
         "score": _score(score),

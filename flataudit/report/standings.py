@@ -86,8 +86,8 @@ def _row(record: AuditRecord, evidence: Evidence, standing: Standing | None) -> 
     anything = measured(evidence)
     verdict, reason = ("measured", "") if anything else ("nothing measured", _failure(evidence))
     why = _clipped(reason)
-    if standing is not None:
-        verdict, reason = standing.verdict, _reason(standing, record)
+    if standing is not None and record.decision is not None:
+        verdict, reason = record.decision.outcome_of(standing), _reason(standing, record)
         why = _why(standing, record) if anything else f"nothing could be measured: {why}"
     elif champion:
         verdict, why = "champion", why or ("what the challengers are compared with" if record.kind == "gate" else "")
@@ -129,7 +129,8 @@ def _reason(standing: Standing, record: AuditRecord) -> str:
 def _passed(standing: Standing, record: AuditRecord) -> str:
     winner = _winner(record)
     if standing.candidate == winner:
-        return "within all limits" if record.champion is None else "not worse, within all limits, and better"
+        told = "within all limits" if record.champion is None else "not worse, within all limits, and better"
+        return told if standing.version is not None else f"the best, {told}; not registered"
     if winner is None:
         return "satisfies the policy, which refuses a first promotion"
     if standing.tied:

@@ -41,7 +41,7 @@ class Fact:
 def outcome_word(record: AuditRecord) -> str:
     """One word for how it ended: the decision, or ``measured``, ``passed``, ``alarm``, ``inconclusive``."""
     if record.decision is not None:
-        return record.decision.decision
+        return record.decision.outcome
     if record.kind == "audit":
         words = {verdict.word for verdict in record.alarms}
         return "alarm" if "fail" in words else "passed" if words <= {"pass", "waived"} else "inconclusive"
@@ -139,6 +139,11 @@ def uncertainty(record: AuditRecord) -> str:
 
 def status(record: AuditRecord) -> str:
     """Whether anything was written, and where the alias points."""
+    winner = record.decision.unregistered if record.decision else None
+    if winner is not None:
+        uri = record.evidence(winner).candidate.uri
+        told = f'Register it with mlflow.register_model("{uri}", "{record.plan.model}"), then gate that version.'
+        return f"Dry run: the registry was only read. {told}" if record.dry_run else told
     if record.dry_run:
         return "Dry run: the registry was only read; nothing was promoted."
     if record.kind != "gate":
@@ -162,6 +167,9 @@ def moment(record: AuditRecord) -> str:
 
 
 def _decided(decision: Decision, model: str, dry_run: bool) -> str:
+    if decision.unregistered is not None:
+        best = f"{decision.unregistered} is the best, and not registered: nothing to promote"
+        return f"{best}; {decision.champion} stays champion of {model}." if decision.champion else f"{best} in {model}."
     if decision.promoted is not None:
         would = "would become" if dry_run else "becomes"
         if decision.champion is None:

@@ -136,8 +136,10 @@ def number_cell(measurement: Measurement | None) -> Cell:
 
 
 def _standings(record: AuditRecord) -> list[Standing]:
-    """The challengers in the order of the first table."""
-    found = {s.candidate: s for s in record.decision.standings} if record.decision else {}
+    """The challengers in the order of the first table, with what becomes of each."""
+    decision = record.decision
+    told = [s.model_copy(update={"verdict": decision.outcome_of(s)}) for s in decision.standings] if decision else []
+    found = {s.candidate: s for s in told}
     return [found[row.candidate.label] for row in rows(record) if row.candidate.label in found]
 
 

@@ -183,6 +183,32 @@ def test_exported_programs_of_any_and_of_one_batch_size(kind: str, batch: int | 
         assert found["hessian_trace"].standard_error == 0, "a free program has the closed forms of its module"
 
 
+class Padded(nn.Module):
+    """Sums over embeddings, those of the padding too, as many text classifiers do."""
+
+    def __init__(self, padding: int | None) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(6, 3, padding_idx=padding), nn.Linear(3, CLASSES)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(self.table(ids).sum(dim=1).tanh())
+
+
+@pytest.mark.parametrize("exported", [False, True])
+@pytest.mark.parametrize("padding", [0, -1])
+def test_the_row_of_the_padding_has_its_derivatives(exported: bool, padding: int) -> None:
+    """torch gives it none, so that every curvature of such a model failed its self-check."""
+    x = np.random.default_rng(3).integers(0, 6, (N, 5))
+    module, plain = Padded(padding).double(), Padded(None).double()
+    plain.load_state_dict(module.state_dict())
+    with torch.no_grad():
+        for net in (module, plain):
+            net.table.weight.copy_(torch.randn(6, 3, generator=torch.Generator().manual_seed(1)))
+    dynamic = ({0: torch.export.Dim("batch")},)
+    taken = torch.export.export(module, (torch.tensor(x[:4]),), dynamic_shapes=dynamic) if exported else module
+    agrees(measured(taken, x), dense(plain, x))
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_compiled_modules_are_their_originals() -> None:
     module, x = made("mlp"), ARCHITECTURES["mlp"][1]

@@ -212,6 +212,17 @@ def test_columns_of_a_table_are_one_tensor_in_the_order_that_the_model_declares(
     assert arguments.notes == ("columns of the data that the model does not take were left out: height",)
 
 
+@pytest.mark.parametrize("names", [("age", "x", "weight"), ("x", "height"), ("x",)])
+@pytest.mark.parametrize("exported", [False, True])
+def test_a_column_may_be_named_as_the_argument_is(names: tuple[str, ...], exported: bool) -> None:
+    data, module = packed(*columns(*names)), Table(len(names))
+    taken = program(module, (torch.zeros(2, len(names)),)) if exported else module
+    found = TorchModel(taken, "multiclass", arguments=Arguments.of(feed(data, None), taken)).predict(data.inputs)
+    with torch.no_grad():
+        truth = module(torch.tensor(data.inputs, dtype=torch.float32)).double().log_softmax(-1).numpy()
+    np.testing.assert_allclose(found, truth, atol=1e-6)
+
+
 def test_columns_may_be_arguments_of_their_own() -> None:
     class Two(nn.Module):
         def forward(self, age: Tensor, height: Tensor) -> Tensor:

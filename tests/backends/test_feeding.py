@@ -5,6 +5,7 @@ import pytest
 
 from flataudit.backends.feeding import feed
 from flataudit.contracts import AuditData
+from flataudit.data.examples import checked
 from flataudit.errors import ModelError
 from flataudit.mlmodel import Signature, SignatureField
 from flataudit.specs import InputField
@@ -94,3 +95,20 @@ def test_an_optional_column_may_lack() -> None:
         inputs=(SignatureField(name="age", dtype="double"), SignatureField(name="x", dtype="double", required=False))
     )
     assert [part.name for part in feed(data(TABLE, FIELDS), signature).parts] == ["age"]
+
+
+def test_a_fraction_anywhere_in_the_data_makes_a_column_one_of_fractions() -> None:
+    """A backend sees 64 examples; later fractions were rounded in silence."""
+    inputs = np.arange(200.0).reshape(100, 2)
+    inputs[90, 1] = 0.5
+    fields = (InputField(name="rooms"), InputField(name="baths"))
+    few = checked("v", "validation", inputs, [0, 1] * 50, source="test", fields=fields).head(64)
+    with pytest.raises(ModelError, match=r"whole numbers of 'baths' \(long\), got fractions"):
+        feed(few, columns(rooms="long", baths="long"))
+    assert feed(few, columns(rooms="long", baths="double")).arrays(few.inputs)[0].dtype == np.int64
+    with pytest.raises(ModelError, match="got fractions"):
+        feed(few, tensors(x=("int64", (-1, 2))))
+    nameless = feed(data(inputs[:64]), columns(rooms="long", baths="long"))
+    assert nameless.notes[1].startswith("the model takes whole numbers: fractions, of which 64 examples have none")
+    assert len(feed(data(inputs[:64]), tensors(x=("int64", (-1, 2)))).notes) == 1
+    assert len(feed(data(inputs[:64].astype(np.int32)), columns(rooms="long", baths="long")).notes) == 1

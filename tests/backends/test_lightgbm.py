@@ -14,10 +14,13 @@ pytest.importorskip("pandas", reason="pandas is not installed")
 import lightgbm
 import pandas
 import skops.io
+from sklearn.pipeline import make_pipeline
 
 from flataudit.backends.lightgbm import LightgbmBackend
+from flataudit.backends.sklearn_model import sklearn_model
 from flataudit.contracts import AuditData, Differentiable, Loaded
 from flataudit.data.examples import checked
+from flataudit.data.labels import numbered
 from flataudit.errors import ModelError, UntrustedError
 from flataudit.specs import InputField
 from flataudit.vocabulary import aligned
@@ -130,3 +133,40 @@ def test_columns_go_by_name_and_categories_by_theirs(tmp_path: Path) -> None:
         {"area": frame["area"][:16], "colour": pandas.Categorical(few, categories=sorted(set(colours)))}
     )
     np.testing.assert_allclose(np.exp(model.predict(moved.inputs))[:, 1], booster.predict(other), rtol=1e-9)
+
+
+@pytest.mark.parametrize("form", ["lgb", "skops", "pipeline"])
+def test_spaces_in_names_are_matched_by_its_own_rule(tmp_path: Path, form: str) -> None:
+    """LightGBM keeps the names that it was trained on with an underscore for every space."""
+    rng = np.random.default_rng(2)
+    frame = pandas.DataFrame(rng.normal(size=(N, 3)), columns=["living area", "rooms", "year  built"])
+    targets = (frame["living area"] > frame["year  built"]).astype(int).to_numpy()
+    fitted = lightgbm.LGBMClassifier(n_estimators=4, min_child_samples=5, verbose=-1).fit(frame, targets)
+    fields = tuple(InputField(name=name) for name in frame.columns[::-1])
+    data = checked("v", "validation", frame.to_numpy()[:, ::-1], targets, source="test", fields=fields)
+    if form == "pipeline":
+        loaded = sklearn_model(make_pipeline(fitted), data, "multiclass")
+    else:
+        path = stored(tmp_path / "m", fitted.booster_ if form == "lgb" else fitted, form)
+        loaded = load(path, data)
+    np.testing.assert_allclose(np.exp(loaded.model.predict(data.inputs)), fitted.predict_proba(frame), rtol=1e-6)
+    assert "names with spaces were matched with LightGBM's underscores: living area, year  built" in loaded.notes
+    other = checked("v", "validation", frame.to_numpy()[:, 1:], targets, source="test", fields=fields[:2])
+    with pytest.raises(ModelError, match="living_area"):
+        load(stored(tmp_path / "o", fitted.booster_), other)
+
+
+def test_listed_classes_are_its_columns_by_place(tmp_path: Path) -> None:
+    """It numbers its classes from 0; the data may call them 1, 2 and 3."""
+    data = examples(3)
+    assert data.targets is not None
+    booster = trained(data, "multiclass", 3)
+    codes, names = numbered(data.targets + 1, [1, 2, 3], "test")
+    listed = checked("val", "validation", data.inputs, codes, source="test", class_names=names)
+    found = load(stored(tmp_path / "m", booster), listed).model.predict(data.inputs)
+    np.testing.assert_allclose(np.exp(found), booster.predict(data.inputs), rtol=1e-6)
+    wrapper = lightgbm.LGBMClassifier(n_estimators=4, verbose=-1).fit(data.inputs, data.targets + 1)
+    with pytest.raises(ModelError, match=r"got a model of the classes 1, 2, 3; list .*`classes: \[1, 2, 3\]`"):
+        load(stored(tmp_path / "w", wrapper, "skops"), checked("v", "validation", data.inputs, codes + 1, source="t"))
+    loaded = load(stored(tmp_path / "x", wrapper, "skops"), listed)
+    np.testing.assert_allclose(np.exp(loaded.model.predict(data.inputs)), wrapper.predict_proba(data.inputs))

@@ -16,13 +16,14 @@ from flataudit.backends.onnx_twin import OnnxTwin
 from flataudit.backends.torch_model import TorchModel
 from flataudit.contracts import Differentiable, Perturbable
 from flataudit.curvature.moved_loss import MovedLoss
+from flataudit.data.examples import checked
 from flataudit.errors import ModelError
 from flataudit.evidence import Candidate
 from flataudit.mlmodel import Signature, SignatureField
 from flataudit.probes.hessian_trace import HessianTrace
 from flataudit.probes.sharpness import Sharpness
 from flataudit.probes.smoothed_curvature import SmoothedCurvature
-from flataudit.specs import Budget, InputField, Job
+from flataudit.specs import Budget, InputField, Job, TokenizerSpec
 
 AMPLE = Budget(passes=1e5, seconds=600)
 _made = {}
@@ -363,3 +364,39 @@ def test_a_quantised_operator_that_hangs_loose_hides_no_weights():
     graph.graph.initializer.extend(loose)
     graph.graph.node.append(onnx.helper.make_node("DequantizeLinear", ["loose", "scale"], ["nowhere"]))
     assert isinstance(onnx_model(graph.SerializeToString(), data, "multiclass").model, OnnxTwin)
+
+
+def test_a_graph_of_strings_takes_the_texts_and_one_of_ids_goes_through_the_tokenizer(tmp_path):
+    """Both stand in one gate with one policy; ids in place of strings, and strings in place of ids, were refused."""
+    words = [f"{word} day" for word in ("good", "bad", "fine")]
+    picked = np.random.default_rng(0).integers(0, 3, 30)
+    texts = checked("v", "validation", np.array(words)[picked], 1 * (picked != 1), source="memory")
+    known = {"keys_strings": words, "values_floats": [2.0, -1.0, 0.5], "default_float": 0.0}
+    nodes = [
+        helper.make_node("LabelEncoder", ["text"], ["v"], domain="ai.onnx.ml", **known),
+        helper.make_node("Neg", ["v"], ["u"]),
+        helper.make_node("Concat", ["u", "v"], ["y"], axis=1),
+    ]
+    strings = model(nodes, [value("text", [None, 1], TensorProto.STRING)], [value("y", [None, 2])])
+    declared = TokenizerSpec(use="bytes", max_length=4)
+    for tokenizer in (None, declared):
+        loaded = onnx_model(strings.SerializeToString(), texts, "multiclass", tokenizer=tokenizer)
+        scores = np.array([2.0, -1.0, 0.5])[picked]
+        expected = -np.logaddexp(0, -2 * np.stack([-scores, scores], 1))
+        np.testing.assert_allclose(loaded.model.predict(texts.inputs), expected, rtol=1e-6)
+        assert any("for candidates that have none" in note for note in loaded.notes) == (tokenizer is not None)
+    table = np.random.default_rng(1).normal(size=(256, 2))
+    nodes = [
+        helper.make_node("Gather", ["w", "ids"], ["e"]),
+        helper.make_node("ReduceMean", ["e"], ["y"], axes=[1], keepdims=0),
+    ]
+    ids = model(nodes, [value("ids", [None, 4], TensorProto.INT64)], [value("y", [None, 2])], [tensor(table, "w")])
+    (tmp_path / "m").mkdir()
+    stored(tmp_path / "m", ids)
+    loaded = OnnxBackend().load(job(tmp_path / "m", tokenizer=declared), texts)
+    read = np.array([[table[byte] for byte in text.encode()[:4]] for text in texts.inputs.tolist()]).mean(1)
+    expected = read - np.logaddexp(*read.T)[:, None]
+    np.testing.assert_allclose(loaded.model.predict(texts.inputs), expected, atol=1e-6)
+    assert isinstance(loaded.model, Perturbable)
+    with pytest.raises(ModelError, match="texts without a tokenizer"):
+        OnnxBackend().load(job(tmp_path / "m"), texts)

@@ -78,7 +78,7 @@ def test_rows_that_add_up_to_one_are_probabilities_and_that_is_said(tmp_path: Pa
     folder = saved(tmp_path / "m", Softmax(), COLUMNS)
     loaded = PyfuncBackend().load(job(folder, outputs=None), data(names=True))
     np.testing.assert_allclose(np.exp(loaded.model.predict(INPUTS[:, ::-1])), PROBABILITIES, atol=1e-12)
-    assert loaded.notes[-1] == "its rows add up to 1 and are taken as probabilities"
+    assert loaded.notes[-1].startswith("its outputs are taken for probabilities, since nothing is declared")
 
 
 def test_columns_go_in_by_name(tmp_path: Path) -> None:

@@ -139,14 +139,14 @@ def test_nan_is_never_an_answer(tmp_path: Path) -> None:
         load(exported(tmp_path / "m", net))
 
 
-def test_probabilities_must_be_declared_and_logits_must_not_be_called_so(tmp_path: Path) -> None:
+def test_probabilities_are_found_and_logits_must_not_be_called_so(tmp_path: Path) -> None:
     net = network(nn.Softmax(dim=1))
     path = exported(tmp_path / "probabilities", net)
-    for outputs in (None, "logits"):
-        with pytest.raises(ModelError, match="declare `outputs: probabilities`"):
-            load(path, outputs=outputs)
+    with pytest.raises(ModelError, match="declare `outputs: probabilities`"):
+        load(path, outputs="logits")
     expected = net(torch.from_numpy(sample())).detach().double().log().numpy()
-    np.testing.assert_allclose(load(path, outputs="probabilities").predict(sample()), expected, atol=1e-5)
+    for outputs in (None, "probabilities"):
+        np.testing.assert_allclose(load(path, outputs=outputs).predict(sample()), expected, atol=1e-5)
     with pytest.raises(ModelError, match="declare `outputs: logits`"):
         load(exported(tmp_path / "logits", network()), outputs="probabilities")
 

@@ -324,7 +324,7 @@ def test_a_data_frame_is_fed_by_name_and_its_parameters_have_curvature(tmp_path:
     np.testing.assert_allclose(
         twin.raw_outputs(twin.parameters, twin.tensors(data.inputs, None)[0]).softmax(1).numpy(), theirs, atol=1e-6
     )
-    (reading,) = InputGradient().measure(twin, data, 0, Budget())
+    reading, *_ = InputGradient().measure(twin, data, 0, Budget())
     assert reading.measurement.outcome is Outcome.NOT_APPLICABLE and "OneHotEncoder" in str(reading.measurement.reason)
     assert any("spare" in note for note in loaded.notes)
 
@@ -371,7 +371,7 @@ def test_noise_moves_numbers_alone() -> None:
     still = ColumnTransformer([("b", OrdinalEncoder(), ["colour"])], remainder="drop")
     code = make_pipeline(still, DecisionTreeClassifier()).fit(frame, (frame["colour"] == "red").astype(int))
     audited = replace(data, targets=(frame["colour"] == "red").astype(int).to_numpy())
-    (reading,) = InputNoise(scale=50.0).measure(sklearn_model(code, audited, "binary").model, audited, 0, Budget())
+    reading, *_ = InputNoise(scale=50.0).measure(sklearn_model(code, audited, "binary").model, audited, 0, Budget())
     assert reading.measurement.estimate == 1.0
     moved = InputNoise(scale=5.0).measure(
         sklearn_model(house_model(GaussianNB()).fit(frame, data.targets), data, "binary").model, data, 0, Budget()
@@ -393,7 +393,7 @@ def test_whole_number_columns_have_no_gradient_and_the_others_do() -> None:
     frame, data = table("val", 0, ("red", "blue"))
     model = make_pipeline(StandardScaler(), LogisticRegression()).fit(frame[["rooms", "area"]], data.targets)
     loaded = sklearn_model(model, data, "binary")
-    (reading,) = InputGradient().measure(loaded.model, data, 0, Budget())  # type: ignore[arg-type]
+    reading, *_ = InputGradient().measure(loaded.model, data, 0, Budget())  # type: ignore[arg-type]
     weight, scale = model[-1].coef_[0, 1], model[0].scale_[1]
     p = model.predict_proba(frame[["rooms", "area"]])[np.arange(N), data.targets]
     np.testing.assert_allclose(reading.arrays["input_gradient_norm"].values(), (1 - p) * abs(weight / scale), rtol=1e-8)
@@ -416,7 +416,7 @@ def test_a_column_that_the_pipeline_drops_is_no_obstacle_to_gradients() -> None:
     frame, data = table("val", 0, ("red", "blue"))
     kept = ColumnTransformer([("a", StandardScaler(), ["area", "rooms"])])
     dropped = make_pipeline(kept, LogisticRegression()).fit(frame, data.targets)
-    (reading,) = InputGradient().measure(sklearn_model(dropped, data, "binary").model, data, 0, Budget())  # type: ignore[arg-type]
+    reading, *_ = InputGradient().measure(sklearn_model(dropped, data, "binary").model, data, 0, Budget())  # type: ignore[arg-type]
     plain = make_pipeline(StandardScaler(), LogisticRegression()).fit(frame[["area", "rooms"]], data.targets)
     (other,) = InputGradient().measure(sklearn_model(plain, data, "binary").model, data, 0, Budget())  # type: ignore[arg-type]
     assert reading.measurement.outcome is other.measurement.outcome is Outcome.MEASURED
@@ -444,7 +444,7 @@ def test_missing_values_go_to_models_that_take_them() -> None:
         model = takes.fit(inputs, targets)
         found = sklearn_model(model, data, "binary").model
         np.testing.assert_allclose(np.exp(found.predict(inputs)), model.predict_proba(inputs), atol=1e-12)
-        (reading,) = InputNoise().measure(found, data, 0, Budget())
+        reading, *_ = InputNoise().measure(found, data, 0, Budget())
         assert reading.measurement.outcome is Outcome.MEASURED
     with pytest.raises(ModelError, match=r"a model that takes missing values, got GaussianNB"):
         sklearn_model(GaussianNB().fit(np.nan_to_num(inputs), targets), data, "binary")

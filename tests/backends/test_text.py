@@ -1,5 +1,6 @@
 """Models of texts: what the declared tokenizer makes of them, and that every capability goes through it."""
 
+import dataclasses
 import json
 import types
 
@@ -8,17 +9,21 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+import flataudit
 from flataudit.backends import tokenizers
-from flataudit.backends.text import DifferentiableOfTexts, PredictorOfTexts, prepared
+from flataudit.backends.text import DifferentiableOfTexts, PerturbableOfTexts, PredictorOfTexts, prepared
 from flataudit.backends.tokenizers import make_reader
 from flataudit.backends.torch_model import TorchModel
+from flataudit.backends.verification import verify
 from flataudit.config import parse_config
-from flataudit.contracts import Candidate, Differentiable, Meter, Predictor
+from flataudit.contracts import Candidate, Differentiable, Meter, Perturbable, Predictor
+from flataudit.curvature.losses import make_loss
 from flataudit.data.examples import checked
 from flataudit.errors import ConfigurationError, DataError, ModelError
 from flataudit.probes.accuracy import Accuracy
 from flataudit.probes.corruption import Corruption
 from flataudit.probes.hessian_trace import HessianTrace
+from flataudit.probes.weight_noise import WeightNoise
 from flataudit.specs import Budget, Job, TokenizerSpec
 
 TEXTS = np.array(["good good", "bad", "", "a good, bad day"])
@@ -125,7 +130,7 @@ def test_a_tokenizer_json_through_a_stand_in_for_the_package(tmp_path, monkeypat
         [1, 5, 3],
     ]
     monkeypatch.setitem(__import__("sys").modules, "tokenizers", None)
-    with pytest.raises(ConfigurationError, match="pip install tokenizers"):
+    with pytest.raises(ConfigurationError, match=r"pip install 'flataudit\[text\]'"):
         ids(spec("tokenizers", path=str(tmp_path / "t.json")))
 
 
@@ -247,6 +252,76 @@ def test_a_black_box_stays_one():
     assert isinstance(found, PredictorOfTexts) and isinstance(found, Predictor)
     assert not isinstance(found, Differentiable)
     assert found.predict(np.array(["ab", "", "abcdef"])).tolist() == [2, 0, 4]
+
+
+def test_weights_that_are_moved_without_derivatives_stay_movable():
+    """An ONNX graph with its weights as inputs, of texts: noise on its weights and smoothed curvature are measured."""
+
+    class Movable:
+        task, batch_size, dtype, device, meter = "multiclass", 8, "float32", "cpu", Meter()
+        loss_function = make_loss(None, "multiclass")
+
+        def __init__(self):
+            self.plain = TorchModel(Bag(), "multiclass")
+
+        def predict(self, inputs):
+            return self.plain.predict(inputs)
+
+        def weights(self):
+            return self.plain.weights()
+
+        def predict_at(self, weights, inputs):
+            return self.plain.predict_at(weights, inputs)
+
+    declared = TokenizerSpec(use="characters", alphabet=ALPHABET, max_length=12)
+    _, of_texts = prepared(job(tokenizer=declared), data())
+    found, plain = of_texts(Movable()), model()[1]
+    assert isinstance(found, PerturbableOfTexts) and isinstance(found, Perturbable)
+    assert not isinstance(found, Differentiable) and found.loss_function is Movable.loss_function
+    doubled = {name: 2 * value for name, value in found.weights().items()}
+    texts = data().inputs
+    np.testing.assert_array_equal(found.predict_at(doubled, texts), plain.predict_at(doubled, texts))
+    (noisy, *_) = WeightNoise().measure(found, data(), 0, Budget())
+    assert noisy.measurement.estimate is not None
+
+
+def test_a_live_model_of_ids_is_measured_on_texts(tmp_path):
+    texts, labels = data().inputs.tolist(), data().targets
+    declared = {"use": "characters", "alphabet": ALPHABET, "max_length": 12}
+    found = flataudit.measure(Bag(), texts, labels, probes=["accuracy", "hessian_trace"], tokenizer=declared)
+    plain = flataudit.measure(
+        Bag(), make_reader(TokenizerSpec(**declared), None).ids(data().inputs), labels, probes=["accuracy"]
+    )
+    assert found["validation_accuracy"].estimate == plain["validation_accuracy"].estimate
+    assert found["hessian_trace"].estimate is not None
+    assert found.protocol.tokenizer != plain.protocol.tokenizer
+    words, digests = tmp_path / "vocabulary", []
+    for line in ("good", "bad"):
+        words.write_text(f"_\n{line}")
+        by_words = {"use": "words", "path": str(words), "max_length": 3}
+        digests.append(flataudit.measure(Bag(), texts, labels, probes=["accuracy"], tokenizer=by_words).protocol)
+    assert digests[0].differences(digests[1])
+    for wrong, message in (
+        ({"use": "characters", "max_length": 3}, "got .*no alphabet"),
+        ({"use": "words", "path": str(tmp_path / "none"), "max_length": 3}, "No such file"),
+        ({"use": "words", "in_artifact": "v", "max_length": 3}, "a file in its artifact"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            flataudit.measure(Bag(), texts, labels, probes=["accuracy"], tokenizer=wrong)
+    with pytest.raises(ModelError, match="texts without a tokenizer"):
+        flataudit.measure(Bag(), texts, labels, probes=["accuracy"])
+
+
+def test_a_vocabulary_of_something_else_is_refused():
+    """Texts that differ and become the same ids: the model would answer all of them alike."""
+    declared = TokenizerSpec(use="characters", alphabet="_ABCDEFG", max_length=12)
+    with pytest.raises(ModelError, match=r"tells apart, got the same ids for all 80.*`lowercase`"):
+        prepared(job(tokenizer=declared), data())
+    short = TokenizerSpec(use="characters", alphabet=ALPHABET + "ABC", max_length=12)
+    sample, _ = prepared(job(tokenizer=short), data())
+    few = dataclasses.replace(sample, inputs=sample.inputs + 20)
+    with pytest.raises(ModelError, match=r"the ids go up to \d+: check that the vocabulary"):
+        verify(TorchModel(Bag(), "multiclass"), few)
 
 
 def test_texts_and_tokenizer_belong_together():

@@ -14,6 +14,7 @@ from programs import job
 from torch import nn
 
 import flataudit
+from flataudit.backends.tokenizers import make_reader
 from flataudit.backends.transformers import TransformersBackend
 from flataudit.contracts import AuditData, Differentiable
 from flataudit.data.examples import checked
@@ -21,7 +22,7 @@ from flataudit.errors import ModelError, UntrustedError
 from flataudit.evidence import Outcome
 from flataudit.examination import measure_all
 from flataudit.probes.spectrum import Spectrum
-from flataudit.specs import Budget, InputField
+from flataudit.specs import Budget, InputField, TokenizerSpec
 
 LENGTH, WORDS, CLASSES, N = 8, 12, 3, 24
 MLMODEL = """flavors:
@@ -149,6 +150,28 @@ def test_texts_go_through_the_candidates_own_tokenizer(package: Any, folder: Pat
     padded = np.array([row + [0] * (LENGTH - len(row)) for row in ids])
     truth = expected(bert(package), padded, (padded != 0).astype(np.int64))
     np.testing.assert_allclose(loaded.model.predict(texts), truth, atol=1e-5)
+
+
+def test_a_policy_tokenizer_is_for_candidates_without_one(package: Any, folder: Path, tmp_path: Path) -> None:
+    """Ids of the policy's alphabet mean other words to this candidate, and it would answer them all the same."""
+    texts = np.array(["a b c", "j i h", "b", "c d"] * 6)
+    alphabet = TokenizerSpec(use="characters", alphabet="_abcdefghij ", max_length=LENGTH)
+    own = load(folder, data(texts))
+    found = load(folder, data(texts), tokenizer=alphabet)
+    np.testing.assert_array_equal(found.model.predict(texts), own.model.predict(texts))
+    assert any(note.endswith("the policy's is for candidates that have none") for note in found.notes)
+
+    named = TokenizerSpec(use="tokenizers", in_artifact="components/tokenizer/tokenizer.json", max_length=1)
+    short = load(folder, data(texts), tokenizer=named)
+    first = np.array([text[0] for text in texts])
+    np.testing.assert_allclose(short.model.predict(texts), own.model.predict(first), atol=1e-5)
+
+    without = saved(tmp_path, bert(package))
+    theirs = load(without, data(texts), tokenizer=alphabet)
+    ids = make_reader(alphabet, without).ids(texts)
+    np.testing.assert_allclose(
+        theirs.model.predict(texts), expected(bert(package), ids, (ids != 0).astype(np.int64)), atol=1e-5
+    )
 
 
 def test_its_curvature_is_that_of_differences_of_the_gradient(package: Any, folder: Path) -> None:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from programs import (
@@ -16,6 +17,8 @@ from programs import (
     network,
     repository,
     safetensors,
+    sample,
+    seeded,
     state,
 )
 from torch import Tensor, nn
@@ -23,7 +26,7 @@ from torch import Tensor, nn
 from flataudit.backends import weights
 from flataudit.backends.pytorch import PyTorchBackend
 from flataudit.backends.weights import fill, state_of
-from flataudit.contracts import Loaded
+from flataudit.contracts import Differentiable, Loaded
 from flataudit.errors import ConfigurationError, ModelError, UntrustedError
 
 
@@ -131,6 +134,48 @@ def test_building_leaves_no_trace_and_two_repositories_do_not_mix(tmp_path: Path
     assert sys.path == path and not {"nets", "sizes"} & (set(sys.modules) - before)
     assert torch.equal(torch.random.get_rng_state(), drawn)
     assert not list(tmp_path.rglob("__pycache__"))
+
+
+LATE = """
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(4, 3)
+
+        def forward(self, x):
+            from sizes import WIDTH
+            return self.inner(x) * WIDTH
+
+    def build():
+        return nn.Sequential(nn.Identity(), Net())
+
+    class Lacking(Net):
+        def forward(self, x):
+            import no_such_package
+            return self.inner(x)
+"""
+
+
+def test_a_forward_may_import_more_of_the_repository(tmp_path: Path, architecture: dict[str, str]) -> None:
+    """Imports inside of a forward happen long after the module was built, and in copies of it too."""
+    (tmp_path / "repository" / "nets.py").write_text(textwrap.dedent(LATE))
+    inner = seeded(nn.Linear(4, 3))
+    content = {f"1.inner.{name}": tensor for name, tensor in inner.state_dict().items()}
+    before, path = set(sys.modules), list(sys.path)
+    model = load(state(tmp_path / "m", content), architecture=architecture).model
+    assert isinstance(model, Differentiable)
+    truth = (8 * inner(torch.tensor(sample()))).log_softmax(1).detach().numpy()
+    np.testing.assert_allclose(model.predict(sample()), truth, atol=1e-4)
+    exact = model.precise()
+    assert exact is not None and exact.parameters["1.inner.weight"].dtype == torch.float64
+    np.testing.assert_allclose(exact.predict(sample()), truth, atol=1e-4)
+    assert sys.path == path and not {"sizes", "nets"} & (set(sys.modules) - before)
+    plain = {name.removeprefix("1."): tensor for name, tensor in content.items()}
+    with pytest.raises(ModelError, match="No module named 'no_such_package'"):
+        load(state(tmp_path / "n", plain), architecture=architecture | {"use": "nets:Lacking"})
 
 
 def test_tied_weights_are_stored_once() -> None:

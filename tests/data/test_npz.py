@@ -83,3 +83,26 @@ def test_a_declared_kind_and_texts(tmp_path):
         NpzFile(path=str(path), inputs="bad").load("v", "validation")
     with pytest.raises(PluginError, match="image"):
         plugins.make("data", "npz", {"path": str(path), "kind": "picture"})
+
+
+def test_columns_and_classes_may_be_named(path, tmp_path):
+    data = NpzFile(path=path, columns=("age", "height"), classes=(2, 0, 1)).load("val", "validation")
+    assert [(field.name, field.kind, field.fractional) for field in data.fields] == [
+        ("age", "number", True),
+        ("height", "number", True),
+    ]
+    assert data.class_names == ("2", "0", "1") and data.targets.tolist() == [1, 2, 0, 1, 2, 0]
+    assert data.digest != NpzFile(path=path).load("val", "validation").digest
+    for columns in (("age",), ("age", "age")):
+        with pytest.raises(DataError, match=r"different names of `columns`, got shape \(6, 2\)"):
+            NpzFile(path=path, columns=columns).load("val", "validation")
+    words = tmp_path / "words.npz"
+    np.savez(words, x=X, y=np.array(list("abcabc")))
+    with pytest.raises(DataError, match=r"or list their classes with `classes`"):
+        NpzFile(path=str(words)).load("val", "validation")
+    listed = NpzFile(path=str(words), classes=("c", "b", "a")).load("val", "validation")
+    assert listed.targets.tolist() == [2, 1, 0, 2, 1, 0] and listed.class_names == ("c", "b", "a")
+    assert NpzFile(path=str(words), classes=("c", "b", "a")).load("recent", "unlabelled").class_names == ()
+    for classes, told in ((("a", "b"), "got 'c' in example 2"), (("a", "a", "b", "c"), "got 'a' twice")):
+        with pytest.raises(DataError, match=told):
+            NpzFile(path=str(words), classes=classes).load("val", "validation")

@@ -220,6 +220,23 @@ def test_names_of_columns_categories_and_classes_are_in_the_digest(tmp_path, for
     assert len({data.digest for data in loaded}) == 4
 
 
+def test_listed_classes_are_numbered_in_that_order(tmp_path, form):
+    path = write(tmp_path / f"day.{form}", MIXED)
+    data = READ[form](path=path, classes=("sold", "kept", "let")).load("v", "validation")
+    assert data.class_names == ("sold", "kept", "let") and data.targets.tolist() == [0, 2, 0, 1]
+    path = write(tmp_path / f"numbers.{form}", MIXED | {"target": [3, 1, 3, 2]})
+    data = READ[form](path=path, classes=(1, 2, 3)).load("v", "validation")
+    assert data.class_names == ("1", "2", "3") and data.targets.tolist() == [2, 0, 2, 1]
+    with pytest.raises(DataError, match=r"one of the classes 1, 2, got '3' in example 0"):
+        READ[form](path=path, classes=(1, 2)).load("v", "validation")
+
+
+def test_a_fraction_in_any_row_is_known_of_the_column(tmp_path, form):
+    values = {"rooms": [3.0] * 70 + [2.5], "baths": [1.0] * 71, "target": [0, 1] * 35 + [0]}
+    data = READ[form](path=write(tmp_path / f"day.{form}", values)).load("v", "validation")
+    assert [field.fractional for field in data.head(64).fields] == [True, False]
+
+
 def test_missing_numbers_are_kept_where_the_source_says_so(tmp_path, form):
     values = MIXED | {"area": pyarrow.array([51.5, None, 30.25, 44.0]), "rooms": pyarrow.array([3, 1, None, 2])}
     path = write(tmp_path / f"day.{form}", values)
