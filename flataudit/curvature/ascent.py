@@ -31,8 +31,7 @@ __all__ = ["WorstRise", "sphere_maximum", "worst_rises"]
 MOST_DAMPING = 64.0
 """Weight of the place against the direction of the gradient at which a fall counts as the end."""
 PLACES = 4
-"""Places kept for the trust-region problem, where they take less than `PLACES_BYTES`."""
-PLACES_BYTES = 2**30
+"""Places kept for the trust-region problem, where there is memory to spare."""
 TRUST = 0.1
 """Error of the trapezoid rule, as a share of the rise, up to which the loss counts as nearly quadratic."""
 
@@ -126,8 +125,8 @@ def _climbed(climber: "_Climber", starts: list[Tensor], radii: Sequence[float]) 
 def _starts(slope: Tensor, scale: Tensor, seed: int) -> list[Tensor]:
     """The gradient, or a random direction where it vanishes; a random direction."""
     source = generator(seed, "ascent")
-    first, second = (normals(scale, source) * (scale > 0) for _ in range(2))
-    return [slope if float(slope.norm()) > 0 else second, first]
+    first = normals(scale, source).mul_(scale > 0)
+    return [slope if float(slope.norm()) > 0 else normals(scale, source).mul_(scale > 0), first]
 
 
 def _at_least(one: WorstRise, found: Sequence[WorstRise]) -> WorstRise:
@@ -146,7 +145,7 @@ class _Climber:
         self.slope = scale * slope
         self.gradients, self._most = 0, passes
         pair = 2 * scale.numel() * scale.element_size()
-        self._seen: deque[Place] = deque(maxlen=min(PLACES, PLACES_BYTES // pair))
+        self._seen: deque[Place] = deque(maxlen=min(PLACES, surface.spare_bytes // pair))
 
     def highest(self, starts: Sequence[Tensor], rho: float) -> tuple[Place | None, bool]:
         """The best place of the ascents from these directions, and whether the one that found it had settled."""
@@ -168,12 +167,12 @@ class _Climber:
         if self.gradients + 1 > self._most:
             return None
         try:
-            loss, slope = self.surface.gradient(self.surface.origin + self.scale * u)
+            loss, slope = self.surface.gradient(torch.addcmul(self.surface.origin, self.scale, u))
         except OutOfTime:
             return None
         finally:
             self.gradients += 1
-        return Place(u, self.scale * slope, loss - self.loss)
+        return Place(u, slope.mul_(self.scale), loss - self.loss)
 
     def _climb(self, u: Tensor, rho: float, *, best: Place | None = None) -> tuple[Place | None, bool]:
         """The best place of an ascent from u, and whether it had stopped rising; ``best`` promised u."""

@@ -16,8 +16,9 @@ __all__ = ["Hessian"]
 
 _GRAPHS = 6
 """Graphs of a loss that must fit for each example: those that are kept take two and a half, a product as many."""
-_MOST_BYTES = 2 * 2**30
-"""Memory that kept graphs may take: a large network must not cost many times the memory of a training step."""
+_MOST_BYTES, _LARGE = 2 * 2**30, 2**21
+"""Memory that kept graphs may take, and the parameters from which on a network must do with what is to spare: a large
+one must not cost many times the memory of a training step."""
 
 
 class Hessian:
@@ -65,7 +66,8 @@ class Hessian:
 
     def _fits(self) -> bool:
         needed = _GRAPHS * self.surface.example_bytes * len(self.surface.data)
-        return needed <= min(_MOST_BYTES, free_bytes(self._leaf.device))
+        most = _MOST_BYTES if self._leaf.numel() < _LARGE else self.surface.spare_bytes
+        return needed <= min(most, free_bytes(self._leaf.device))
 
     def _built(self) -> Tensor:
         """Build the graph of each batch's gradient; ∇L comes with them, and is booked as if it were alone."""

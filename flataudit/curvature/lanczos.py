@@ -18,11 +18,23 @@ from flataudit.curvature.hessian import Hessian
 from flataudit.curvature.randomness import generator, normals
 from flataudit.curvature.surface import Surface
 
-__all__ = ["LanczosRun", "Products", "SharedRun", "Tridiagonal", "basis_bytes", "steps_within"]
+__all__ = [
+    "SHORT_STEPS",
+    "LanczosRun",
+    "Products",
+    "SharedRun",
+    "Tridiagonal",
+    "basis_bytes",
+    "steps_within",
+]
 
 Products = Callable[[Tensor], Tensor]
 """A v for each row v of ``(k, n)``, in the same shape."""
 _BLOCK, _LARGE = 8, 2**21
+_SHORT = 2
+"""Basis vectors of a short run."""
+SHORT_STEPS = 2
+"""Steps of a run with a basis that holds as much as a short one, its products included."""
 
 
 def block(dimension: int) -> int:
@@ -84,15 +96,20 @@ class LanczosRun:
         starts: ``(k, n)``, one a run; only their directions count.
         locked: orthonormal rows ``(d, n)``, d < n: the runs are of P A P, where P projects these away.
         stretch: of starts that are not uniform on the sphere, as in `Tridiagonal`.
+        short: keep the last two basis vectors alone, and orthogonalise against these: the three-term recurrence, whose
+            ends are as good, since orthogonality is lost only along what has converged (Paige 1976). Inner Ritz values
+            may come twice, and there is no basis to combine.
     """
 
-    def __init__(self, starts: Tensor, *, locked: Tensor | None = None, stretch: float = 1.0) -> None:
-        self._locked, self._stretch = locked, stretch
+    def __init__(
+        self, starts: Tensor, *, locked: Tensor | None = None, stretch: float = 1.0, short: bool = False
+    ) -> None:
+        self._locked, self._stretch, self.short, self._dropped = locked, stretch, short, 0
         self._blocks: list[Tensor] = []
         self._diagonal: list[Tensor] = []
         self._off_diagonal: list[Tensor] = []
         self.rows, self.dimension = starts.shape
-        self._block = block(self.dimension)
+        self._block = 1 if short else block(self.dimension)
         self._precision = torch.finfo(starts.dtype).eps * self.dimension**0.5
         self._scale = torch.zeros(self.rows, dtype=torch.float64)
         self._ends: list[int | None] = [None] * self.rows
@@ -118,6 +135,8 @@ class LanczosRun:
 
     def combined(self, coefficients: Tensor, row: int = 0) -> Tensor:
         """Σ_j c_j q_j for each column c of ``(steps, d)``: vectors ``(d, n)`` of a row's Krylov space."""
+        if self.short:
+            raise ValueError("expected a run that keeps its basis, got a short one; make another")
         first = self._blocks[0]
         total = first.new_zeros(coefficients.shape[1], self.dimension)
         for start, some in zip(range(0, len(coefficients), self._block), self._blocks, strict=False):
@@ -127,10 +146,13 @@ class LanczosRun:
 
     def _step(self, products: Products) -> None:
         index = self.steps
-        current = self._blocks[index // self._block][:, index % self._block]
+        current = self._blocks[index // self._block - self._dropped][:, index % self._block]
         active = [row for row, end in enumerate(self._ends) if end is None]
-        images = torch.zeros_like(current)
-        images[active] = products(current[active])
+        if len(active) == self.rows:
+            images = products(current)
+        else:
+            images = torch.zeros_like(current)
+            images[active] = products(current[active])
         self._diagonal.append(torch.linalg.vecdot(images, current).double().cpu())
         images = self._orthogonal(images)
         lengths = images.norm(dim=1)
@@ -145,11 +167,19 @@ class LanczosRun:
 
     def _keep(self, vectors: Tensor) -> None:
         """Add them to the basis; of a row that is exhausted, nothing."""
-        over = torch.tensor([end is not None for end in self._ends], device=vectors.device)
+        over = [end is not None for end in self._ends]
+        if any(over):
+            vectors = vectors.masked_fill(torch.tensor(over, device=vectors.device)[:, None], 0.0)
         place = self.steps % self._block
-        if place == 0:
+        if self._block == 1:
+            self._blocks.append(vectors[:, None])
+        elif place == 0:
             self._blocks.append(vectors.new_zeros(self.rows, self._block, self.dimension))
-        self._blocks[-1][:, place] = vectors.masked_fill(over[:, None], 0.0)
+        if self._block > 1:
+            self._blocks[-1][:, place] = vectors
+        if self.short and len(self._blocks) > _SHORT:
+            self._dropped += 1
+            del self._blocks[0]
 
     def _orthogonal(self, vectors: Tensor) -> Tensor:
         """What of each row is orthogonal to its basis and to what is locked; once would leave rounding behind."""
@@ -158,9 +188,9 @@ class LanczosRun:
                 vectors = torch.addmm(vectors, vectors @ self._locked.T, self._locked, alpha=-1)
             for some in self._blocks:
                 # Row by row: a batched product with one column is ten times as slow on a CPU.
-                vectors = torch.stack(
-                    [torch.addmv(row, part.T, part @ row, alpha=-1) for row, part in zip(vectors, some, strict=True)]
-                )
+                pairs = zip(vectors, some, strict=True)
+                rows = [torch.addmv(row, part.T, part @ row, alpha=-1) for row, part in pairs]
+                vectors = rows[0][None] if self.rows == 1 else torch.stack(rows)
         return vectors
 
 
@@ -184,7 +214,7 @@ class SharedRun:
         """That others had computed before."""
 
     @classmethod
-    def of(cls, surface: Surface, seed: int, *, along_gradient: bool = False) -> "SharedRun":
+    def of(cls, surface: Surface, seed: int, *, along_gradient: bool = False, short: bool = False) -> "SharedRun":
         """The run from the seed's first vector, one for all probes of this surface.
 
         Args:
@@ -193,14 +223,19 @@ class SharedRun:
             along_gradient: a run of its own from u + ∇L / ‖∇L‖, u being that start. The gradient of a trained network
                 lies mostly along its outliers (Gur-Ari et al. 2018): λ_max is near after three products instead of
                 five. What is certain by u stays so (`flataudit.curvature.extremes`), and takes a product more.
+            short: without a basis, where no run that keeps one is there already.
         """
         products = Hessian(surface)
+        whole = ("lanczos", seed, along_gradient)
+        short = short and not surface.knows(whole)
 
         def begin() -> LanczosRun:
             drawn = normals(surface.origin, generator(seed, "lanczos"))
-            return _toward(products.slope(), drawn / drawn.norm()) if along_gradient else LanczosRun(drawn[None])
+            if along_gradient:
+                return _toward(products.slope(), drawn.div_(drawn.norm()), short=short)
+            return LanczosRun(drawn[None], short=short)
 
-        run = surface.remember(("lanczos", seed, along_gradient), begin)
+        run = surface.remember((*whole, "short") if short else whole, begin)
         return cls(run, products, meter=surface.model.meter, step_price=2.0 * len(surface.data), slope=products.slope)
 
     def to(self, steps: int) -> Tridiagonal:
@@ -213,13 +248,13 @@ class SharedRun:
         return self.run.tridiagonal(steps)
 
 
-def _toward(slope: Tensor, uniform: Tensor) -> LanczosRun:
+def _toward(slope: Tensor, uniform: Tensor, *, short: bool) -> LanczosRun:
     """From their sum; from the uniform direction alone where there is no slope, or two parameters at most."""
     length = float(slope.norm())
     if length == 0 or len(slope) < 3:
-        return LanczosRun(uniform[None])
+        return LanczosRun(uniform[None], short=short)
     start = uniform + slope / length
-    return LanczosRun(start[None], stretch=float(start.norm()))
+    return LanczosRun(start[None], stretch=float(start.norm()), short=short)
 
 
 def basis_bytes(like: Tensor, steps: int) -> int:

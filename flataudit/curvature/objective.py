@@ -113,7 +113,7 @@ class Batch:
             torch.autograd.grad(gradient, leaf, direction, retain_graph=row < last, materialize_grads=True)[0]
             for row, direction in enumerate(self.objective.deadline.each(directions))
         ]
-        return torch.stack(rows)
+        return rows[0][None] if last == 0 else torch.stack(rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,6 +219,15 @@ class Objective:
         allowed = free_bytes(self.origin.device) // (_GRAPHS * self.example_bytes)
         return max(1, min(self._most, allowed))
 
+    @property
+    def spare_bytes(self) -> int:
+        """What may be held beside one graph: half of a training step's memory, or a quarter of a GiB if that is more.
+
+        A step holds the graph of a batch, and of each parameter a gradient and AdamW's two moments.
+        """
+        graph = min(self.batch_size, len(self.data)) * self.example_bytes
+        return max(2**28, (graph + 3 * self.origin.numel() * self.origin.element_size()) // 2)
+
     def vectorised(self, examples: int) -> bool:
         """Whether so many examples (times vectors) are few enough to be differentiated in one call."""
         return not self.unvectorised and examples * self.example_bytes <= _VECTORISED_BYTES
@@ -292,7 +301,7 @@ class Objective:
         for batch in self.batches():
             part, slope = batch.gradient(vector)
             loss += batch.weight * part
-            gradient += batch.weight * slope
+            gradient.add_(slope, alpha=batch.weight)
         finite(gradient.norm().item(), "gradient")
         return finite(loss, "loss"), gradient
 
@@ -304,7 +313,7 @@ class Objective:
         """
         total = torch.zeros_like(directions)
         for batch in self.batches(twice=True):
-            total += batch.weight * batch.products(vector, directions)
+            total.add_(batch.products(vector, directions), alpha=batch.weight)
         finite(total.norm().item(), "Hessian-vector product")
         return total
 

@@ -8,7 +8,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from flataudit.contracts import AuditData, Differentiable, Reading
 from flataudit.curvature.deadline import OutOfTime, out_of_time
 from flataudit.curvature.extremes import End, Extreme, Extremes, Proof, extreme_eigenvalues
-from flataudit.curvature.lanczos import SharedRun, Tridiagonal, steps_within
+from flataudit.curvature.lanczos import SHORT_STEPS, SharedRun, Tridiagonal, basis_bytes, steps_within
 from flataudit.curvature.stationarity import stationarity
 from flataudit.curvature.surface import Surface
 from flataudit.evidence import Measurement, Metric, Outcome, Record
@@ -58,7 +58,7 @@ class Spectrum(Record):
     By ``interval`` its run is that of `spectral_density`: whoever comes second continues it.
     """
 
-    version: ClassVar[str] = "3"
+    version: ClassVar[str] = "4"
     requires: ClassVar[type] = Differentiable
     role: ClassVar[Role] = "train"
     metrics: ClassVar[tuple[Metric, ...]] = (LAMBDA_MAX, LAMBDA_MIN, SPECTRAL_NORM, CONDITION_NUMBER, GRADIENT_NORM)
@@ -93,12 +93,14 @@ class Spectrum(Record):
             return [*out_of_time(self.metrics[:-1], budget), Reading(_gradient(surface, {}))]
 
     def _measured(self, surface: Surface, seed: int, budget: Budget) -> Sequence[Reading]:
-        run = SharedRun.of(surface, seed, along_gradient=self.proof == "residual")
+        short = basis_bytes(surface.origin, self.max_steps) > min(budget.memory_bytes / 2, surface.spare_bytes)
+        run = SharedRun.of(surface, seed, along_gradient=self.proof == "residual", short=short)
         affordable = run.ready + int((budget.passes - 1) / 2)
-        remembered = steps_within(budget.memory_bytes / 2, surface.origin)
-        limit = min(self.max_steps, affordable, remembered)
+        # What a short run holds is what this many steps of another would.
+        room = steps_within(budget.memory_bytes / 2, surface.origin) >= SHORT_STEPS
+        limit = min(self.max_steps, affordable) if room else 0
         if limit < min(2, self.max_steps):
-            what = "memory_bytes" if remembered < affordable else "passes"
+            what = "passes" if room else "memory_bytes"
             found = [_over_budget(metric, what) for metric in self.metrics[:-1]]
             return [Reading(m) for m in (*found, _gradient(surface, {}))]
         run.slope()  # while there is time for it: every number is read beside it
@@ -113,7 +115,8 @@ class Spectrum(Record):
         )
         scale = max(abs(ends.largest.value), abs(ends.smallest.value))
         slope = stationarity(surface, ends.largest.value).details(ends.smallest.value, scale)
-        told = {"steps": float(ends.steps), "exhausted": str(ends.exhausted), **slope}
+        basis = "two vectors" if run.run.short else "whole"
+        told = {"steps": float(ends.steps), "exhausted": str(ends.exhausted), "basis": basis, **slope}
         found = [
             _end(LAMBDA_MAX, ends.largest, ends, told, bound="lower"),
             _end(LAMBDA_MIN, ends.smallest, ends, told, bound="upper"),

@@ -126,6 +126,8 @@ def exact_maximum(hessian: np.ndarray, gradient: np.ndarray, rho: float) -> floa
 class Quadratic:
     """g'd + d'Hd / 2 as a surface."""
 
+    spare_bytes = 2**28
+
     def __init__(self, hessian: np.ndarray, gradient: np.ndarray) -> None:
         self.hessian, self.slope = torch.as_tensor(hessian), torch.as_tensor(gradient)
         self.origin = torch.zeros_like(self.slope)

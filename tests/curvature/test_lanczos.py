@@ -226,3 +226,31 @@ def test_the_memory_of_a_basis() -> None:
         held = sum(block.untyped_storage().nbytes() for block in run._blocks)
         assert held == basis_bytes(like, steps)
         assert steps <= steps_within(held, like) and steps_within(held - 1, like) < steps
+
+
+def test_a_short_run_finds_the_ends_that_one_with_a_basis_finds() -> None:
+    values = torch.cat([torch.tensor([9.0, 5.0, -4.0]), torch.linspace(0, 1, 2000)]).double()
+    found = []
+    for short in (False, True):
+        run = LanczosRun(starts(1, len(values)), short=short)
+        run.extend(lambda rows: rows * values, 60)  # twice as many as it takes: orthogonality is long lost
+        ritz, _ = run.tridiagonal(60).ritz
+        found.append((float(ritz[0]), float(ritz[-1])))
+        held = sum(block.untyped_storage().nbytes() for block in run._blocks)
+        assert (held <= 2 * 8 * len(values)) == short
+    assert found[0] == pytest.approx((-4.0, 9.0), abs=1e-12)
+    assert found[1] == pytest.approx(found[0], abs=1e-12)
+
+
+def test_a_short_run_has_no_basis_to_combine() -> None:
+    with pytest.raises(ValueError, match="a run that keeps its basis"):
+        LanczosRun(starts(1, 30), short=True).combined(torch.ones(1, 1))
+
+
+def test_a_short_run_gives_way_to_one_with_a_basis() -> None:
+    surface = Surface.of(Network(tanh_mlp()), examples())
+    SharedRun.of(surface, 3, short=True).to(4)
+    assert SharedRun.of(surface, 3, short=True).ready == 4
+    assert SharedRun.of(surface, 3).ready == 0  # what wants a basis finds none
+    SharedRun.of(surface, 3).to(5)
+    assert SharedRun.of(surface, 3, short=True).ready == 5

@@ -142,12 +142,15 @@ def test_budgets_without_room() -> None:
         assert found["gradient_norm"].outcome is Outcome.MEASURED
     few = measured(Spectrum(), quadratic(np.linspace(0, 1, 400).tolist()), passes=9)
     assert few["lambda_max"].outcome is Outcome.NOT_CONVERGED and few["lambda_max"].details["steps"] == 4
-    assert (
-        measured(Spectrum(), quadratic(np.linspace(0, 1, 400).tolist()), memory_bytes=2 * 8 * 8 * 400)[
-            "lambda_max"
-        ].details["steps"]
-        == 7
-    )
+
+
+def test_without_room_for_a_basis_two_vectors_do() -> None:
+    values = np.linspace(0, 1, 400).tolist()
+    ample, tight = (measured(Spectrum(), quadratic(values), memory_bytes=m) for m in (2**30, 2 * 8 * 8 * 400))
+    for name in ("lambda_max", "spectral_norm"):
+        assert ample[name].outcome is tight[name].outcome is Outcome.MEASURED
+        assert tight[name].estimate == pytest.approx(ample[name].estimate, rel=1e-9)
+    assert [found["lambda_max"].details["basis"] for found in (ample, tight)] == ["whole", "two vectors"]
 
 
 def test_slopes_and_saddles_are_no_minimum() -> None:
