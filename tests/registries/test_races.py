@@ -21,7 +21,7 @@ pytestmark = [
 ]
 
 GATES = 8
-ROUNDS = 20
+ROUNDS = 10
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def race(server, name, promotion, tmp_path, rounds):
     return attempts
 
 
-def test_eight_gates_twenty_rounds(server, name, promotion, tmp_path):
+def test_eight_gates_ten_rounds(server, name, promotion, tmp_path):
     attempts = race(server, name, promotion, tmp_path, ROUNDS)
     assert attempts > 3 * ROUNDS  # else there was hardly a race
 
@@ -162,4 +162,4 @@ def test_over_postgresql(server, name, promotion, tmp_path):
         postgres.cluster() as database,
         postgres.tracking_server(database, tmp_path) as uri,
     ):
-        race(type(server)(uri, tmp_path / "files"), name, promotion, tmp_path, 6)
+        race(type(server)(uri, tmp_path / "files"), name, promotion, tmp_path, 4)
