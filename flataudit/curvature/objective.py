@@ -40,6 +40,8 @@ STRATUM = 256
 FEWEST_STRATA = 8
 _GRAPHS = 16
 """Graphs of a loss that must fit into free memory for each example: a double backward pass keeps four at most."""
+_LARGE = 2**21
+"""Parameters from which on a vector of them takes 8 MiB or more."""
 _VECTORISED_BYTES = 2**22
 """Graph memory up to which several vectors go through one call: small networks spend their time between kernels."""
 
@@ -262,13 +264,15 @@ class Objective:
             start: the first example.
             stop: the one after the last.
             twice: a third as many to a batch, for what is differentiated twice: it keeps the graph of the gradient too,
-                and then takes no more memory than a training step on the whole batch.
+                and then takes no more memory than a training step on the whole batch. A sixth, where vectors as long
+                as the parameters weigh beside the graphs.
 
         Raises:
             OutOfTime: the deadline came before the next batch.
         """
         end = len(self.data) if stop is None else stop
-        size = max(1, self.batch_size // 3) if twice else self.batch_size
+        parts = 1 if not twice else 3 if self.origin.numel() < _LARGE else 6
+        size = max(1, self.batch_size // parts)
         for first in self.deadline.each(range(start, end, size)):
             yield self._cut(first, min(first + size, end))
 
