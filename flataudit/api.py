@@ -39,6 +39,7 @@ def measure(
     probes: Sequence[ProbeSpec] = ("accuracy", "hessian_trace", "lambda_max", "sharpness"),
     task: Task | None = None,
     outputs: OutputKind | None = None,
+    quantiles: Sequence[float] = (),
     output: str | None = None,
     loss: LossSpec | None = None,
     seed: int = 0,
@@ -53,13 +54,15 @@ def measure(
     """Measure a live model; it is left bit for bit as it was.
 
     Args:
-        model: a `torch.nn.Module` (also compiled or a script) or a `torch.export.ExportedProgram`.
+        model: a `torch.nn.Module` (also compiled or a script), a `torch.export.ExportedProgram`, a fitted scikit-learn
+            estimator, or an ONNX model by its path or bytes.
         inputs: ``(n, …)`` array or tensor, or an `AuditData`.
         targets: ``(n,)`` class numbers or values.
         probes: names of probes, names of metrics (the probe that declares one runs), or ``{use: …, …}``.
         task: inferred when None: integer targets are classes, floating-point ones values, unless all are 0 or 1.
         outputs: what the model returns; checked on the inputs. None: found on them where rows tell, with a note in the
             evidence.
+        quantiles: levels of the columns of a regression with ``outputs="quantiles"``: ``(0.05, 0.5, 0.95)``.
         output: where in what it returns the scores are: ``logits``, ``0``, ``out.1``; None: it returns one tensor.
         loss: what it was trained with, where that is not the plain loss of its task.
         seed: of every random draw; the global random states are not touched.
@@ -82,7 +85,8 @@ def measure(
     data = _data(inputs, targets, classes)
     made = [(spec.use, make_probe(spec)) for spec in _specs(probes, relative_error)]
     spec = None if tokenizer is None else _tokenizer(tokenizer)
-    asked = Asked(task or _task(data), outputs, output, loss, device, dtype, batch_size, spec)
+    levels = _levels(outputs, quantiles)
+    asked = Asked(task or _task(data), outputs, levels, output, loss, device, dtype, batch_size, spec)
     with _untouched_randomness(), live(model, data, asked) as (loaded, candidate), torch.enable_grad():
         readings = measure_all(
             loaded.model, [data], made, seed=seed, budget=budget or Budget(), announce=lambda what, share: None
@@ -124,6 +128,15 @@ def _named(evidence: Evidence, name: str) -> Examined:
     """Under a name by which the comparer puts the champion first, even if both are one model."""
     candidate = evidence.candidate.model_copy(update={"name": name, "version": None, "model_id": None})
     return Examined(evidence.model_copy(update={"candidate": candidate}))
+
+
+def _levels(outputs: OutputKind | None, quantiles: Sequence[float]) -> tuple[float, ...]:
+    """Levels of columns, which nothing but quantiles has."""
+    levels = tuple(float(level) for level in quantiles)
+    if levels and outputs != "quantiles":
+        got, remedy = f"outputs={outputs!r} and levels", "pass outputs='quantiles', or leave `quantiles` out"
+        raise ConfigurationError("outputs='quantiles' beside their levels", got=got, remedy=remedy)
+    return levels
 
 
 def _tokenizer(declared: TokenizerSpec | Mapping[str, object]) -> TokenizerSpec:

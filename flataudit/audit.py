@@ -35,6 +35,7 @@ from flataudit.specs import (
     Spec,
     Task,
     TokenizerSpec,
+    strangers,
 )
 from flataudit.stopping import early_stopping
 from flataudit.trust import ruled, turned_away
@@ -189,6 +190,7 @@ def run(kind: AuditKind, plan: AuditPlan, parts: Parts, occasion: Occasion) -> A
     plan = plan.model_copy(update={"data": specs})
     champion, candidates = _candidates(kind, plan, parts.registry)
     found, reused = _examine(plan, candidates, parts)
+    found = _told_of_strangers(plan, found)
     examined = parts.comparer.score(found, plan.policy)
     evidences = tuple(one.evidence for one in examined)
     record = AuditRecord(
@@ -222,6 +224,16 @@ def run(kind: AuditKind, plan: AuditPlan, parts: Parts, occasion: Occasion) -> A
     promotes = record.decision is not None and record.decision.decision == "promote"
     receipt = parts.registry.record(record, files, promote=promotes)
     return record.model_copy(update={"receipt": receipt})
+
+
+def _told_of_strangers(plan: AuditPlan, found: list[Examined]) -> list[Examined]:
+    """With a note of the names in `outputs` that none of the candidates bears."""
+    names = strangers(plan.outputs, [one.evidence.candidate for one in found])
+    if not names:
+        return found
+    note = f"`outputs` also declares {', '.join(names)}, which no candidate of this audit is called: check the spelling"
+    told = [one.evidence.model_copy(update={"notes": (*one.evidence.notes, note)}) for one in found]
+    return [Examined(evidence, one.arrays) for evidence, one in zip(told, found, strict=True)]
 
 
 def _stopping(plan: AuditPlan, examined: Sequence[Examined], comparer: Comparer) -> tuple[Stopping, ...]:

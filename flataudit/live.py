@@ -15,6 +15,7 @@ from torch.export.passes import move_to_device_pass
 
 from flataudit.backends.arguments import Arguments
 from flataudit.backends.feeding import feed
+from flataudit.backends.intervals import as_stated
 from flataudit.backends.outputs import settle
 from flataudit.backends.pt2 import fixed_batch
 from flataudit.backends.text import through
@@ -39,6 +40,7 @@ class Asked:
 
     task: Task
     outputs: OutputKind | None = None
+    quantiles: tuple[float, ...] = ()
     output: str | None = None
     loss: LossSpec | None = None
     device: str | None = None
@@ -84,6 +86,7 @@ def _onnx(source: str | Path | bytes, data: AuditData, asked: Asked) -> tuple[Lo
         data,
         asked.task,
         outputs=asked.outputs,
+        quantiles=asked.quantiles,
         output=asked.output,
         loss=asked.loss,
         device=asked.device or "cpu",
@@ -116,10 +119,19 @@ def _estimator(model: object, data: AuditData, asked: Asked) -> tuple[Loaded, Ca
         dtype=asked.dtype,
         device=asked.device or "cpu",
     )
+    return loaded, _candidate(type(model).__name__, "sklearn", _fitted(model))
+
+
+def _fitted(estimator: object) -> str | None:
+    """Digest of a fitted estimator, the same in every process; None: parts of it cannot be read."""
     import joblib  # comes with scikit-learn
 
-    digest = hashlib.sha256(joblib.hash(model).encode()).hexdigest()
-    return loaded, _candidate(type(model).__name__, "sklearn", digest)
+    # A search keeps a table of what it tried, with masked arrays that cannot be read; the best of it is what answers.
+    final = getattr(estimator, "best_estimator_", estimator)
+    try:
+        return hashlib.sha256(joblib.hash(final).encode()).hexdigest()
+    except Exception:  # noqa: BLE001  # whatever pickling may raise, of lambdas and open files among others
+        return None
 
 
 def _torch(module: nn.Module, batch: int | None, data: AuditData, asked: Asked) -> Loaded:
@@ -137,6 +149,9 @@ def _torch(module: nn.Module, batch: int | None, data: AuditData, asked: Asked) 
         output=asked.output,
     )
     sample = data.head(_SAMPLE)
+    stated = as_stated(model, asked.outputs, asked.quantiles, sample=sample, calls=_CALLS)
+    if stated is not None:
+        return Loaded(of_texts(stated[0]), "code_bearing", (*arguments.notes, stated[1]))
     notes = (*arguments.notes, *settle(model, sample))
     verify(model, sample, calls=_CALLS)
     if not model.follows_its_parameters(data.inputs[:8]):
@@ -172,5 +187,5 @@ def _state(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _candidate(name: str, flavour: str, digest: str) -> Candidate:
-    return Candidate(name=name, flavour=flavour, uri="memory:", digest=f"sha256:{digest}")
+def _candidate(name: str, flavour: str, digest: str | None) -> Candidate:
+    return Candidate(name=name, flavour=flavour, uri="memory:", digest=None if digest is None else f"sha256:{digest}")

@@ -1,7 +1,7 @@
 """What travels to a worker: plain records, the same on both sides, as JSON."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import (
@@ -36,6 +36,8 @@ __all__ = [
     "Task",
     "TokenizerSpec",
     "outputs_of",
+    "refuse_stray_levels",
+    "strangers",
 ]
 
 Task = Literal["multiclass", "binary", "multilabel", "regression"]
@@ -61,9 +63,45 @@ def outputs_of(declared: OutputKind | Mapping[str, OutputKind] | None, candidate
     """
     if declared is None or isinstance(declared, str):
         return declared
+    return next((declared[name] for name in _names(candidate) if name in declared), None)
+
+
+def strangers(declared: OutputKind | Mapping[str, OutputKind] | None, candidates: Sequence[Candidate]) -> list[str]:
+    """Names in `outputs` that no fetched candidate bears: misspelt, or of candidates of another day.
+
+    >>> candidate = Candidate(name="m", version="8", flavour="pytorch", uri="")
+    >>> strangers({"pytorch": "logits", "v9": "probabilities"}, [candidate]), strangers("logits", [candidate])
+    (['v9'], [])
+    """
+    if declared is None or isinstance(declared, str):
+        return []
+    known = {name for candidate in candidates for name in _names(candidate)}
+    return [name for name in declared if name not in known]
+
+
+def _names(candidate: Candidate) -> tuple[str, ...]:
+    """By which a candidate may be meant, the most particular first."""
     version = candidate.version
-    known = (f"v{version}", version, candidate.model_id, candidate.run_id, candidate.name, candidate.flavour)
-    return next((declared[name] for name in known if name is not None and name in declared), None)
+    numbered = () if version is None else (f"v{version}", version)
+    known = (*numbered, candidate.model_id, candidate.run_id, candidate.name, candidate.flavour)
+    return tuple(name for name in known if name)
+
+
+def refuse_stray_levels(declared: OutputKind | Mapping[str, OutputKind] | None, levels: Sequence[float]) -> None:
+    """Levels belong to quantiles: one is not declared without the other.
+
+    Raises:
+        ValueError: with the remedy.
+    """
+    kinds = set(declared.values()) if isinstance(declared, Mapping) else {declared}
+    if levels and "quantiles" not in kinds:
+        raise ValueError("expected outputs: quantiles beside levels, got none; declare it, or remove quantiles")
+    if "quantiles" in kinds and not levels:
+        raise ValueError("expected the levels of the columns, got none; write for example quantiles: [0.05, 0.5, 0.95]")
+    rising = all(a < b for a, b in zip((0.0, *levels), (*levels, 1.0), strict=True))
+    if levels and not (rising and levels[0] <= 0.5 <= levels[-1]):
+        got = ", ".join(f"{level:g}" for level in levels)
+        raise ValueError(f"expected rising levels on both sides of 0.5, got {got}; list them in the columns' order")
 
 
 class Spec(Record):

@@ -4,6 +4,7 @@ import random
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import pytest
@@ -238,6 +239,50 @@ def test_floating_point_targets_are_values() -> None:
     assert evidence["validation_loss"].estimate == pytest.approx(0.25, rel=1e-5)
 
 
+class Quantiles(nn.Module):
+    """The sum of the features, and constant distances to it in columns."""
+
+    def __init__(self, *offsets: float) -> None:
+        super().__init__()
+        self.offsets = nn.Parameter(torch.tensor(offsets))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sum(1, keepdim=True) + self.offsets
+
+
+def test_columns_of_a_live_regression_are_taken_for_quantiles() -> None:
+    values = INPUTS.sum(1).astype(np.float64)
+    given = {"outputs": "quantiles", "quantiles": (0.05, 0.5, 0.95)}
+    measured = partial(flataudit.measure, inputs=INPUTS, targets=values, probes=["intervals", "hessian_trace"])
+    found = measured(Quantiles(-1.0, 0.0, 1.0), **given)
+    assert found["interval_coverage"].estimate == 1.0
+    assert found["interval_width"].estimate == pytest.approx(2.0, rel=1e-6)
+    assert "trained with" in (found["hessian_trace"].reason or "")
+    assert found.notes == ("it states a distribution: output columns of the quantiles 0.05, 0.5, 0.95",)
+    with pytest.raises(ModelError, match="fall in every row"):
+        measured(Quantiles(1.0, 0.0, -1.0), **given)
+    with pytest.raises(ModelError, match="`outputs: quantiles`"):
+        measured(Quantiles(-1.0, 0.0, 1.0))
+    with pytest.raises(ConfigurationError, match="outputs='quantiles' beside their levels"):
+        measured(Quantiles(-1.0, 0.0, 1.0), quantiles=(0.05, 0.5, 0.95))
+
+
+def test_a_search_and_an_estimator_that_cannot_be_pickled_are_measured() -> None:
+    pytest.importorskip("sklearn")
+    from sklearn.linear_model import BayesianRidge
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+
+    values = INPUTS.sum(1).astype(np.float64) + np.random.default_rng(0).normal(size=len(INPUTS))
+    search = GridSearchCV(BayesianRidge(), {"alpha_1": [1e-6, 1e-3]}, cv=2).fit(INPUTS, values)
+    found = flataudit.measure(search, INPUTS, values, probes=["intervals"])
+    assert found["crps"].outcome is Outcome.MEASURED and found.candidate.digest is not None
+    opaque = make_pipeline(FunctionTransformer(lambda x: x), BayesianRidge()).fit(INPUTS, values)
+    found = flataudit.measure(opaque, INPUTS, values, probes=["intervals"])
+    assert found["crps"].outcome is Outcome.MEASURED and found.candidate.digest is None
+
+
 def test_measuring_works_inside_no_grad() -> None:
     with torch.no_grad():
         evidence = flataudit.measure(network(), INPUTS, LABELS, probes=["hessian_trace"])
@@ -293,7 +338,7 @@ def test_labels_that_hold_together_and_a_class_for_each_token() -> None:
     right = float(((logits > 0).numpy() == marks).mean())
     assert found["validation_accuracy"].estimate == pytest.approx(right)
     assert found["hessian_trace"].standard_error == 0
-    assert found["calibration_error"].outcome is Outcome.NOT_APPLICABLE
+    assert found["calibration_error"].details["answers"] == 180, "each label is one"
 
     class Tagger(nn.Module):
         def __init__(self) -> None:

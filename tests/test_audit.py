@@ -174,6 +174,14 @@ def test_score_needs_no_champion_and_audit_no_challengers(tmp_path: Path, plan: 
     assert [v.verdict for v in audited.alarms] == ["pass"] and "challengers" not in book.told
 
 
+def test_outputs_declared_of_nobody_are_noted(tmp_path: Path, plan: AuditPlan) -> None:
+    declared = {"v1": "logits", "pytorch": "logits", "v9": "probabilities"}
+    declared_plan = AuditPlan.model_validate(plan.model_dump() | {"outputs": declared})
+    for evidence in ran(Book(tmp_path, {"1": 0.8, "2": 0.9}), declared_plan).evidences:
+        (note,) = evidence.notes
+        assert "v9" in note and "v1" not in note and "check the spelling" in note
+
+
 def test_what_cannot_be_fetched_is_evidence(tmp_path: Path, plan: AuditPlan) -> None:
     book = Book(tmp_path, {"1": 0.9, "2": 0.95, "3": 0.96})
     book.unfetchable = {"3"}

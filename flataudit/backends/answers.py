@@ -109,7 +109,10 @@ def log_answers(found: NDArray[np.float64], task: Task, outputs: OutputKind) -> 
     single = shape in ((n,), (n, 1)) and task != "multilabel"
     if task == "regression":
         if not single:
-            raise ModelError(f"values ({n},) or ({n}, 1)", got=f"shape {shape}", remedy="declare another task")
+            remedy = (
+                "declare another task, or `outputs: quantiles`, `normal` or `normal_variance` if the columns state one"
+            )
+            raise ModelError(f"values ({n},) or ({n}, 1)", got=f"shape {shape}", remedy=remedy)
         return found.reshape(n)
     if single:
         found = _two_columns(found.reshape(n), task, outputs)

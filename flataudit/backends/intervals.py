@@ -14,7 +14,8 @@ import numpy as np
 from numpy import generic
 from numpy.typing import NDArray
 
-from flataudit.contracts import Meter, Predictor
+from flataudit.backends.verification import verify
+from flataudit.contracts import AuditData, Meter, Predictor
 from flataudit.errors import ConfigurationError, ModelError
 from flataudit.specs import OutputKind, Task
 
@@ -26,6 +27,7 @@ __all__ = ["Form", "Spread", "StatedModel", "as_stated", "carry_spread", "takes_
 Form = Literal["quantiles", "normal", "normal_variance"]
 """Columns: quantiles of declared levels; mean and standard deviation; mean and variance."""
 
+_NAMES = {"normal": "mean and standard deviation", "normal_variance": "mean and variance"}
 _TOLERANCE = 1e-6
 """How far, relative to the answers' own scale, the mean may be from the answer."""
 
@@ -98,7 +100,8 @@ def carry_spread(
         sample: a few inputs, on which the stated mean must be the model's answer.
 
     Returns:
-        A sentence for the evidence: that it states one, or why it is not taken; None where it states none.
+        A sentence for the evidence: that it states one, or why it is not taken; None where it states none. A regressor
+        whose spread cannot be had still answers, and is measured by its answers.
     """
     if model.task != "regression" or not takes_return_std(final):
         return None
@@ -111,11 +114,25 @@ def carry_spread(
         batch_size=model.batch_size,
     )
     answers = np.asarray(model.predict(sample), dtype=np.float64)
-    apart = float(np.abs(found(sample)[:, 0] - answers).max())
+    try:
+        stated = found(sample)
+    except Exception as error:  # noqa: BLE001  # an estimator may raise anything; its answers are not concerned
+        return _without(model, f"{name} fails to state its spread: {_told(error)}")
+    apart = float(np.abs(stated[:, 0] - answers).max())
     if apart > _TOLERANCE * max(1.0, float(np.abs(answers).max())):
-        return f"no intervals: the mean that {name} states is {apart:.2g} from what the model answers"
+        return _without(model, f"the mean that {name} states is {apart:.2g} from what the model answers")
     model.distribution = found  # type: ignore[attr-defined]  # carried, as the contract says, by any predictor
     return f"it states a normal distribution: {found.origin}"
+
+
+def _without(model: Predictor, because: str) -> str:
+    """The reason, also where the probe finds it."""
+    model.no_distribution_because = because  # type: ignore[attr-defined]  # carried, as the contract says
+    return f"no intervals: {because}"
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}"
 
 
 class StatedModel:
@@ -146,7 +163,7 @@ class StatedModel:
             served.device,
         )
         self._served, self._form = served, form
-        self.distribution = _Columns(self, levels)
+        self.distribution = _Columns(self, form, levels)
 
     def raw(self, inputs: NDArray[generic]) -> NDArray[np.float64]:
         """The columns as the model returns them ``(n, columns)``, in batches; the served model counts the passes.
@@ -160,7 +177,13 @@ class StatedModel:
         columns = len(self.distribution.levels) or 2
         if found.shape != (len(inputs), columns):
             expected = f"outputs ({len(inputs)}, {columns}), as declared"
-            raise ModelError(expected, got=f"shape {found.shape}", remedy="correct `outputs` and `quantiles`")
+            remedy = (
+                "correct `outputs` and `quantiles`; where candidates differ, declare each (`outputs: {v8: values}`)"
+            )
+            raise ModelError(expected, got=f"shape {found.shape}", remedy=remedy)
+        if not np.isfinite(found).all():
+            share = f"{np.mean(~np.isfinite(found)):.2g} of the numbers NaN or infinite"
+            raise ModelError("finite outputs", got=share, remedy="check the model and the scale of its inputs")
         return np.asarray(found, dtype=np.float64)
 
     def predict(self, inputs: NDArray[generic]) -> NDArray[np.float64]:
@@ -190,26 +213,46 @@ class StatedModel:
         return found
 
 
-def as_stated(served: "Answers", outputs: str | None, levels: tuple[float, ...] = ()) -> StatedModel | None:
-    """The model that states what is declared; None where no distribution is.
+def as_stated(
+    served: "Answers",
+    outputs: str | None,
+    levels: tuple[float, ...],
+    *,
+    sample: AuditData,
+    calls: int | None = None,
+) -> tuple[StatedModel, str] | None:
+    """The model that states what is declared, and a sentence for the evidence; None where no distribution is declared.
 
     Args:
         served: what shows the columns by `raw`.
         outputs: as declared; one of `Form` declares a distribution.
-        levels: of the quantiles.
+        levels: of the quantiles, for whichever candidates of the audit return some.
+        sample: a few examples, on which it is checked.
+        calls: as `flataudit.backends.verification.verify` takes them.
 
     Raises:
         ConfigurationError: levels that do not fit.
+        ModelError: it answers wrongly, or its columns are not what is declared.
     """
-    return StatedModel(served, cast("Form", outputs), levels) if outputs in get_args(Form) else None
+    if outputs not in get_args(Form):
+        return None
+    form = cast("Form", outputs)
+    model = StatedModel(served, form, levels if form == "quantiles" else ())
+    if calls is None:
+        verify(model, sample)
+    else:
+        verify(model, sample, calls=calls)
+    _refuse_falling(model.stated(sample.inputs), model.distribution.levels)
+    return model, f"it states a distribution: {model.distribution.origin}"
 
 
 class _Columns:
     """The `Distribution` of a `StatedModel`."""
 
-    def __init__(self, model: StatedModel, levels: tuple[float, ...]) -> None:
+    def __init__(self, model: StatedModel, form: Form, levels: tuple[float, ...]) -> None:
         self.levels, self._model = levels, model
-        self.origin = f"{len(levels)} output columns" if levels else "two output columns"
+        listed = ", ".join(f"{level:g}" for level in levels)
+        self.origin = f"output columns of the quantiles {listed}" if levels else f"output columns of {_NAMES[form]}"
 
     def __call__(self, inputs: NDArray[generic]) -> NDArray[np.float64]:
         return self._model.stated(inputs)
@@ -225,6 +268,13 @@ def _refuse_bad_levels(form: Form, levels: tuple[float, ...]) -> None:
     if not (rising and levels and levels[0] <= 0.5 <= levels[-1]):
         remedy = "declare them in the columns' order, for example `quantiles: [0.05, 0.5, 0.95]`"
         raise ConfigurationError("rising levels in (0, 1) on both sides of 0.5", got=str(levels), remedy=remedy)
+
+
+def _refuse_falling(found: NDArray[np.float64], levels: tuple[float, ...]) -> None:
+    """Quantiles may cross; columns of which the last lies below the first in every row stand in another order."""
+    if len(levels) > 1 and (found[:, -1] < found[:, 0]).all():
+        got, remedy = "columns that fall in every row", "declare the levels in the order of the model's columns"
+        raise ModelError("quantiles that rise with their levels", got=got, remedy=remedy)
 
 
 def _refuse_bad_spread(found: NDArray[np.float64]) -> None:

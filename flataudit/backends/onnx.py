@@ -132,11 +132,9 @@ def onnx_model(
         notes.append("its quantisation takes its scale from the whole batch: each example is answered alone")
     if strings and tokenizer is not None:
         notes.append("it takes the texts themselves: the policy's tokenizer is for candidates that have none")
-    stated = as_stated(answers, outputs, quantiles)
+    stated = as_stated(answers, outputs, quantiles, sample=sample)
     if stated is not None:
-        verify(stated, sample)
-        said = f"its outputs state a distribution: {outputs}"
-        return Loaded(of_texts(stated), "data_only", (*notes, *entrance.feed.notes, said))
+        return Loaded(of_texts(stated[0]), "data_only", (*notes, *entrance.feed.notes, stated[1]))
     notes += [*entrance.feed.notes, *answers.settle(sample), *settle(answers, sample)]
     verify(answers, sample)
     whole = Whole(model, answers, sample, loss, dtype)

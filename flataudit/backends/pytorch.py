@@ -84,11 +84,9 @@ class PyTorchBackend(Record):
             arguments=arguments,
             output=job.output,
         )
-        stated = as_stated(model, job.outputs, job.quantiles)
+        stated = as_stated(model, job.outputs, job.quantiles, sample=sample)
         if stated is not None:
-            verify(stated, sample)
-            told = f"its outputs state a distribution: {job.outputs}"
-            return Loaded(of_texts(stated), read.trust, (*read.notes, *arguments.notes, told))
+            return Loaded(of_texts(stated[0]), read.trust, (*read.notes, *arguments.notes, stated[1]))
         notes = (*read.notes, *arguments.notes, *settle(model, sample))
         verify(model, sample)
         if model.follows_its_parameters(sample.inputs[:8]):

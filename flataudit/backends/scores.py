@@ -133,7 +133,8 @@ def in_form(found: Tensor, n: int, task: Task, outputs: OutputKind) -> Tensor:
     if shape in ((n,), (n, 1)) and task != "multilabel":
         return found.reshape(n) if task == "regression" else _two_columns(found.reshape(n), task, outputs)
     if task == "regression":
-        raise ModelError(f"values ({n},) or ({n}, 1)", got=f"shape {shape}", remedy="declare another task")
+        remedy = "declare another task, or `outputs: quantiles`, `normal` or `normal_variance` if the columns state one"
+        raise ModelError(f"values ({n},) or ({n}, 1)", got=f"shape {shape}", remedy=remedy)
     sequence = task == "multiclass" and len(shape) == 3 and shape[2] > 1
     if not (len(shape) == 2 or sequence) or shape[0] != n:
         raise ModelError(f"outputs ({n}, classes)", got=f"shape {shape}", remedy="declare another task")

@@ -12,7 +12,7 @@ from numpy import generic, int64
 from numpy.typing import NDArray
 
 from flataudit.backends.tokenizers import Reader, make_reader
-from flataudit.contracts import AuditData, Differentiable, Perturbable, Predictor
+from flataudit.contracts import AuditData, Differentiable, Distribution, Perturbable, Predictor
 from flataudit.errors import ModelError
 from flataudit.specs import Job, TokenizerSpec
 
@@ -84,6 +84,22 @@ def _refuse_blind(ids: NDArray[int64], sample: AuditData) -> None:
         raise ModelError("texts that the tokenizer tells apart", got=got, remedy=remedy)
 
 
+class _StatedOfTexts:
+    """The `Distribution` of a model of token ids, of texts."""
+
+    def __init__(self, stated: Distribution, reader: Reader) -> None:
+        self.levels, self.origin = stated.levels, stated.origin
+        self._stated, self._reader = stated, reader
+
+    def __call__(self, inputs: NDArray[generic]) -> NDArray[generic]:
+        return self._stated(self._reader.ids(inputs))
+
+
+def _stated(model: Predictor, reader: Reader) -> _StatedOfTexts | None:
+    found: object = getattr(model, "distribution", None)
+    return _StatedOfTexts(found, reader) if isinstance(found, Distribution) else None
+
+
 class PredictorOfTexts:
     """A model that answers texts ``(n,)``.
 
@@ -97,6 +113,8 @@ class PredictorOfTexts:
         self.dtype, self.device = model.dtype, model.device
         self.no_curvature_because: str | None = getattr(model, "no_curvature_because", None)
         self.no_probabilities_because: str | None = getattr(model, "no_probabilities_because", None)
+        self.no_distribution_because: str | None = getattr(model, "no_distribution_because", None)
+        self.distribution = _stated(model, reader)
         self._model, self._reader = model, reader
 
     def predict(self, inputs: NDArray[generic]) -> NDArray[generic]:
@@ -139,6 +157,7 @@ class DifferentiableOfTexts:
         self.task, self.meter, self.batch_size = model.task, model.meter, model.batch_size
         self.dtype, self.device = model.dtype, model.device
         self.parameters, self.loss_function = model.parameters, model.loss_function
+        self.distribution = _stated(model, reader)
         self._model, self._reader = model, reader
 
     def predict(self, inputs: NDArray[generic]) -> NDArray[generic]:

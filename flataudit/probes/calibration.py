@@ -17,6 +17,7 @@ from flataudit.statistics.calibration import Bins
 from flataudit.statistics.class_calibration import ClassCalibration
 from flataudit.statistics.cluster_details import cluster_details
 from flataudit.statistics.influence import per_example, value_mean
+from flataudit.statistics.proportions import wilson_interval
 from flataudit.statistics.smooth_calibration import Smoothed, null_smooth_errors
 
 __all__ = ["Calibration"]
@@ -106,7 +107,7 @@ class Calibration(Record):
     two candidates pair.
     """
 
-    version: ClassVar[str] = "2"
+    version: ClassVar[str] = "3"
     requires: ClassVar[type] = Predictor
     role: ClassVar[Role] = "validation"
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -143,7 +144,7 @@ class Calibration(Record):
         return [
             *_binned(make, bins, bins.null_gaps(self.replicates, generators[0])),
             _wide(make, self.bins),
-            *_by_class(make, self.bins),
+            *_by_class(make, self.bins, bins.reach()),
             _smoothed(make, bins.reach(), generators[1]),
         ]
 
@@ -191,7 +192,7 @@ class _Numbers:
             found = replace(found, interval=(max(least, found.interval[0] - chance), found.interval[1]))
         if reach is not None:
             high = max(reach, found.interval[1] if found.interval else found.estimate)
-            found = replace(found, standard_error=high / _FOUR_ERRORS, interval=(0.0, high))
+            found = replace(found, standard_error=high / _FOUR_ERRORS, interval=(min(0.0, found.estimate), high))
         each = per_example(values, units, self.said.examples)
         told = self.told | dict(details) | cluster_details(each, self.groups, seed=self.seed)
         if more is not None:
@@ -256,8 +257,8 @@ def _smoothed(make: _Numbers, reach: float | None, generator: np.random.Generato
     return make.reading(SMOOTH, found.values, said.units, details, chance=float(null.mean()), reach=reach)
 
 
-def _by_class(make: _Numbers, count: int) -> list[Reading]:
-    """The class-wise error, and the parts of the Brier score."""
+def _by_class(make: _Numbers, count: int, reach: float | None) -> list[Reading]:
+    """The class-wise error, and the parts of the Brier score; ``reach``: of the accuracy, where all are right."""
     said = make.said
     units = said.column_units
     found = ClassCalibration.of(said.columns(), bins=count, units=units)
@@ -270,12 +271,28 @@ def _by_class(make: _Numbers, count: int) -> list[Reading]:
     }
     parts = found.brier if said.marks is None else found.brier.scaled(1.0 / said.marks)
     score: _Details = {"brier": float(parts.score.mean()), "within_bins": parts.within_bins}
+    spread = found.uncertainty_variance(exclusive=said.marks is None) / (said.marks or 1) ** 2
+    outcomes_alike = bool(np.isin(found.table[:, 3], (0.0, 1.0)).all())
+    unseen = _unseen(said)
     rows = (
-        (RELIABILITY, parts.reliability, parts.second_order),
-        (RESOLUTION, parts.resolution, parts.second_order),
-        (UNCERTAINTY, parts.uncertainty, 0.0),
+        (RELIABILITY, parts.reliability, parts.second_order, reach and reach * (2 if said.marks is None else 1)),
+        (RESOLUTION, parts.resolution, parts.second_order, unseen if found.constant or outcomes_alike else None),
+        (UNCERTAINTY, parts.uncertainty, spread, unseen if outcomes_alike else None),
     )
     return [
-        make.reading(CLASSWISE, found.values, units, details, chance=found.expected, arrays=table),
-        *(make.reading(m, values, units, score, least=-2.0, most=2.0, more=extra) for m, values, extra in rows),
+        make.reading(CLASSWISE, found.values, units, details, chance=found.expected, reach=reach, arrays=table),
+        *(
+            make.reading(m, values, units, score, least=-2.0, most=2.0, more=extra, reach=most)
+            for m, values, extra, most in rows
+        ),
     ]
+
+
+def _unseen(said: Answered) -> float:
+    """How large resolution and uncertainty may be where all answers, or all outcomes, of the sample are alike.
+
+    Others may have a share q up to Wilson's upper end of none among n: both parts are then at most q(1 − q) times the
+    largest squared distance of two outcomes, 2 of classes and 1 of a label.
+    """
+    share = min(wilson_interval(0.0, said.examples)[1], 0.5)
+    return (2.0 if said.marks is None else 1.0) * share * (1 - share)

@@ -82,8 +82,9 @@ class TemperatureScaling(Record):
         said = answered(model.task, answers(model, data), data.targets)
         independent = _independent(said, data.groups)
         if said.examples < self.min_examples or len(np.unique(independent)) < 4:
-            reason = f"{said.examples} examples in {len(np.unique(independent))} groups are too few for two halves"
-            advice = f"give {self.min_examples} examples or more"
+            groups = "" if data.groups is None else f" in {len(np.unique(independent))} groups"
+            reason = f"{said.examples} example{'s' * (said.examples != 1)}{groups}: too few for two halves"
+            advice = f"give {self.min_examples} examples or more{', of 4 groups or more' if groups else ''}"
             return self._missing(Outcome.NOT_APPLICABLE, reason, advice)
         try:
             crossed = _crossed(said, independent, seed)
@@ -149,7 +150,8 @@ def _temperature(said: Answered, crossed: _Crossed, data: AuditData) -> Reading:
     elif not found.interval[0] <= 1 <= found.interval[1]:
         sure = "too" if found.estimate > 1 else "not"
         advice = f"it is {sure} sure{'' if sure == 'too' else ' enough'}: divide its logits by {found.estimate:.3g}"
-        advice += " before the softmax, and audit that model"
+        last = "softmax" if said.marks is None else "sigmoid"
+        advice += f" before the {last}, and audit that model"
     return Reading(TEMPERATURE.measured(**vars(found), n=said.examples, details=details, advice=advice))
 
 

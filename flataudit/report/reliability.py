@@ -62,7 +62,8 @@ def calibration(record: AuditRecord, arrays: Arrays) -> Panel:
     kinds = dict.fromkeys(kind for _, kind, _ in drawn)
     intro = " ".join((*(_INTRO[kind] for kind in kinds or ("classes",)), _BAND))
     absent = [row.candidate.label for row, (_, points) in found if not points]
-    missing = f"No figure for {', '.join(absent)}: no calibration bins were recorded." if absent else ""
+    lacking = "no stated distribution was" if record.plan.task == "regression" else "no calibration bins were"
+    missing = f"No figure for {', '.join(absent)}: {lacking} recorded." if absent else ""
     table = _classes({row.candidate.label: _matrix(arrays, row, "calibration/classes", 4) for row, _, _ in drawn})
     return Panel("calibration", "Calibration", intro, tuple(figures), missing, table=table)
 

@@ -74,9 +74,8 @@ def brier_parts(bins: Bins) -> BrierParts:
     """
     outcomes = bins.correct
     gap, rate, base = bins.means(-bins.residuals), bins.means(outcomes), float(outcomes.mean())
-    whole = Bins(bins.confidences, outcomes, np.zeros(1, dtype=np.int64), bins.order, bins.units)
     covariance = bins.covariance(outcomes)
-    noise, common = float(bins.weights @ np.diag(covariance)), float(whole.covariance(outcomes)[0, 0])
+    noise, common = float(bins.weights @ np.diag(covariance)), _share_variance(bins)
     gap, rate = np.repeat(gap, bins.sizes), np.repeat(rate, bins.sizes)
     spread = outcomes - 2 * base * outcomes + base**2
     return BrierParts(
@@ -86,6 +85,12 @@ def brier_parts(bins: Bins) -> BrierParts:
         bins.unsorted(bins.residuals**2),
         2 * float(bins.weights @ covariance**2 @ bins.weights),
     )
+
+
+def _share_variance(bins: Bins) -> float:
+    """Variance of the share of the outcome."""
+    whole = Bins(bins.confidences, bins.correct, np.zeros(1, dtype=np.int64), bins.order, bins.units)
+    return float(whole.covariance(bins.correct)[0, 0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +105,25 @@ class ClassCalibration:
     """``(K, 4)``: error of each class, what a calibrated model would show, mean probability, share of the answers."""
     brier: BrierParts
     """Summed over the classes."""
+    share_variances: "NDArray[np.float64]"
+    """``(K,)`` of each class's share of the answers."""
+    constant: bool
+    """Whether every answer is the same."""
+
+    def uncertainty_variance(self, *, exclusive: bool) -> float:
+        """Variance of the summed uncertainty beyond that of its values, 2 Σ_kl Cov(ȳ_k, ȳ_l)².
+
+        Classes of equal shares have no other: 1 − Σ ȳ_k² is greatest there, so that its slope is 0.
+
+        Args:
+            exclusive: the classes exclude each other, and their shares vary together as a multinomial's do; labels
+                that may hold together may vary as one, which is the most.
+        """
+        variances, shares = self.share_variances, self.table[:, 3]
+        if not exclusive:
+            return float(2 * variances.sum() ** 2)
+        odds = variances * shares / np.maximum(1 - shares, np.finfo(np.float64).tiny)
+        return float(2 * (variances @ variances + odds.sum() ** 2 - odds @ odds))
 
     @classmethod
     def of(
@@ -121,14 +145,16 @@ class ClassCalibration:
         """
         total: NDArray[np.float64] | None = None
         brier: BrierParts | None = None
-        rows = []
+        rows, variances, constant = [], [], True
         for chances, held in columns:
             found = Bins.equal_width(chances, held, bins=bins, smallest=SMALLEST_BIN, units=units)
             parts = brier_parts(found)
             rows.append((found.error, found.expected, float(chances.mean()), float(held.mean())))
+            variances.append(_share_variance(found))
+            constant = constant and float(np.ptp(chances)) == 0
             total = found.values if total is None else total + found.values
             brier = parts if brier is None else brier + parts
         if total is None or brier is None:
             raise ValueError("expected the column of one class or more, got none; leave the metric out")
         table = np.array(rows)
-        return cls(total / len(rows), float(table[:, 1].mean()), table, brier)
+        return cls(total / len(rows), float(table[:, 1].mean()), table, brier, np.array(variances), constant)

@@ -37,7 +37,8 @@ def value_mean(
             error is cluster-robust (Liang & Zeger 1986); None: one answer an example.
         low: least that the number can be.
         high: most that it can be.
-        more: variance of the number beyond that of the mean, where the expansion's second order matters.
+        more: variance of the number beyond that of the mean, where the expansion's second order matters; where the
+            values do not vary it is all there is.
         confidence: two-sided coverage, approximate.
 
     Returns:
@@ -48,9 +49,9 @@ def value_mean(
     """
     n, centre = (len(values) if units is None else len(np.unique(units))), float(np.mean(values))
     error = mean(values).standard_error if units is None else cluster_standard_error(values, units)
-    if error is None:
+    if n < 2 or (error is None and not more):
         return Mean(centre, None, None, n)
-    error = math.hypot(error, math.sqrt(more))
+    error = math.hypot(error or 0.0, math.sqrt(more))
     half = float(stdtrit(n - 1, (1 + confidence) / 2)) * error
     ends = (min(max(low, centre - half), high), max(min(high, centre + half), low))
     return Mean(centre, error, ends, n)

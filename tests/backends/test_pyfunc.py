@@ -11,7 +11,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
 from flataudit.backends.pyfunc import PyfuncBackend
-from flataudit.contracts import AuditData, Differentiable, Perturbable
+from flataudit.contracts import AuditData, Differentiable, Distribution, Perturbable
 from flataudit.errors import ModelError, UntrustedError
 from flataudit.evidence import Candidate
 from flataudit.probes.accuracy import Accuracy
@@ -40,6 +40,13 @@ class Softmax(mlflow.pyfunc.PythonModel):
         if self.returns == "frame":
             return pandas.DataFrame(p[:, ::-1], columns=["cat", "bee", "ant"])
         return {"scores": p, "label": p.argmax(axis=1)} if self.returns == "dict" else p
+
+
+class Quantiles(mlflow.pyfunc.PythonModel):
+    """Two features in, three quantiles out."""
+
+    def predict(self, context, model_input, params=None):  # MLflow reads hints as a schema
+        return np.asarray(model_input).sum(axis=1, keepdims=True) + np.array([-1.0, 0.0, 1.0])
 
 
 def saved(folder: Path, model: object, inputs: Schema | None) -> Path:
@@ -134,3 +141,15 @@ def test_a_model_that_does_not_load_says_why(tmp_path: Path) -> None:
     (folder / "python_model.pkl").write_bytes(b"no pickle")
     with pytest.raises(ModelError, match="a python_function that loads here"):
         PyfuncBackend().load(job(folder), data())
+
+
+def test_columns_are_taken_for_the_declared_quantiles(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "m", Quantiles(), Schema([TensorSpec(np.dtype(float), (-1, 2))]))
+    values = AuditData("v", "validation", INPUTS, INPUTS.sum(axis=1), None, "sha256:d")
+    asked = {"task": "regression", "outputs": "quantiles"}
+    loaded = PyfuncBackend().load(job(folder, **asked, quantiles=(0.05, 0.5, 0.95)), values)
+    np.testing.assert_allclose(loaded.model.predict(INPUTS), INPUTS.sum(axis=1))
+    assert isinstance(loaded.model.distribution, Distribution)
+    assert loaded.notes[-1] == "it states a distribution: output columns of the quantiles 0.05, 0.5, 0.95"
+    with pytest.raises(ModelError, match="declare each"):
+        PyfuncBackend().load(job(folder, **asked, quantiles=(0.1, 0.5)), values)

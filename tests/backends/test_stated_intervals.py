@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from flataudit.backends.answers import Answering
-from flataudit.backends.intervals import Form, StatedModel, carry_spread
+from flataudit.backends.intervals import Form, StatedModel, as_stated, carry_spread
 from flataudit.backends.sklearn_inputs import inputs_of, unwrapped
 from flataudit.backends.sklearn_model import sklearn_model
 from flataudit.backends.torch_model import TorchModel
@@ -104,6 +104,22 @@ def test_a_mean_that_is_not_the_answer_is_not_believed() -> None:
     data = _line(50)
     model, note = _loaded(_Shifted().fit(data.inputs, data.targets), data)
     assert note is not None and note.startswith("no intervals") and not hasattr(model, "distribution")
+
+
+class _Failing(BayesianRidge):
+    """Answers, and has no spread to state."""
+
+    def predict(self, X, return_std=False):  # type: ignore[no-untyped-def]  # scikit-learn's signature
+        mean = super().predict(X)
+        return (mean, np.full(len(X), np.nan)) if return_std else mean
+
+
+def test_a_spread_that_cannot_be_had_costs_no_more_than_itself() -> None:
+    data = _line(50)
+    model, note = _loaded(_Failing().fit(data.inputs, data.targets), data)
+    assert note is not None and "fails to state its spread" in note
+    reason = _measured(model, data)["crps"].reason
+    assert reason is not None and "_Failing fails to state its spread: ModelError" in reason
 
 
 class _Heads(nn.Module):
@@ -194,13 +210,31 @@ def test_levels_that_fit_nothing_are_refused(form: Form, levels: tuple[float, ..
         StatedModel(_answering(lambda x: x), form, levels)
 
 
+def test_levels_are_for_those_that_return_quantiles() -> None:
+    """One policy has candidates of several forms, and one list of levels."""
+    sample = checked("validation", "validation", np.arange(4.0)[:, None], np.arange(4.0), source="memory")
+
+    def taken(columns: tuple[float, ...], outputs: str | None) -> tuple[StatedModel, str] | None:
+        served = _answering(lambda x: x + np.array(columns))
+        return as_stated(served, outputs, (0.1, 0.5, 0.9), sample=sample)
+
+    assert taken((0.0,), "values") is None and taken((0.0,), None) is None
+    normal, quantiles = taken((0.0, 1.0), "normal"), taken((-1.0, 0.0, 1.0), "quantiles")
+    assert normal is not None and normal[0].distribution.levels == () and "mean and standard deviation" in normal[1]
+    assert quantiles is not None and quantiles[1].endswith("quantiles 0.1, 0.5, 0.9")
+    with pytest.raises(ModelError, match="declare each"):
+        taken((0.0, 1.0), "quantiles")
+    with pytest.raises(ModelError, match="fall in every row"):
+        taken((1.0, 0.0, -1.0), "quantiles")
+
+
 @pytest.mark.parametrize(
     ("columns", "form", "got"),
     [
         (np.zeros((2, 3)), "normal", r"shape \(2, 3\)"),
         (np.array([[0.0, -1.0], [0.0, 1.0]]), "normal", "-1"),
         (np.array([[0.0, -4.0], [0.0, 1.0]]), "normal_variance", "-4"),
-        (np.array([[0.0, np.inf], [0.0, 1.0]]), "normal", "NaN or infinity"),
+        (np.array([[0.0, np.inf], [0.0, 1.0]]), "normal", "0.25 of the numbers NaN or infinite"),
     ],
 )
 def test_columns_that_state_nothing_are_refused(columns: NDArray[np.float64], form: Form, got: str) -> None:

@@ -16,7 +16,7 @@ from flataudit.backends.tokenizers import make_reader
 from flataudit.backends.torch_model import TorchModel
 from flataudit.backends.verification import verify
 from flataudit.config import parse_config
-from flataudit.contracts import Candidate, Differentiable, Meter, Perturbable, Predictor
+from flataudit.contracts import Candidate, Differentiable, Distribution, Meter, Perturbable, Predictor
 from flataudit.curvature.losses import make_loss
 from flataudit.data.examples import checked
 from flataudit.errors import ConfigurationError, DataError, ModelError
@@ -252,6 +252,28 @@ def test_a_black_box_stays_one():
     assert isinstance(found, PredictorOfTexts) and isinstance(found, Predictor)
     assert not isinstance(found, Differentiable)
     assert found.predict(np.array(["ab", "", "abcdef"])).tolist() == [2, 0, 4]
+
+
+def test_what_a_regression_states_goes_through_the_tokenizer():
+    class Stated:
+        levels, origin = (), "two columns"
+
+        def __call__(self, inputs):
+            return np.stack([(inputs > 0).sum(axis=1), np.ones(len(inputs))], axis=1).astype(np.float64)
+
+    class Length:
+        task, batch_size, dtype, device = "regression", 8, "float32", "cpu"
+        meter, distribution, no_distribution_because = Meter(), Stated(), "none"
+
+        def predict(self, inputs):
+            return (inputs > 0).sum(axis=1).astype(np.float64)
+
+    _, of_texts = prepared(job(tokenizer=TokenizerSpec(use="bytes", max_length=4)), data())
+    found = of_texts(Length())
+    assert isinstance(found.distribution, Distribution) and found.distribution.origin == "two columns"
+    assert found.distribution(np.array(["ab", ""])).tolist() == [[2, 1], [0, 1]]
+    assert found.no_distribution_because == "none"
+    assert model()[1].distribution is None
 
 
 def test_weights_that_are_moved_without_derivatives_stay_movable():

@@ -101,6 +101,30 @@ def test_certain_and_right_model() -> None:
     assert arrays["calibration/bands"].values()[0] == pytest.approx([1.0, 1.0, 0.9287, 1.0], abs=1e-4)
 
 
+def test_all_right_is_no_certainty_for_the_parts_either() -> None:
+    """Two classes told apart without an error among 50: up to 7 % may be wrong, in both columns."""
+    labels = np.arange(50) % 2
+    inputs = np.log(np.where(np.eye(2)[labels] > 0, 1.0, 1e-300))
+    found, _ = _measured(AuditData("validation", "validation", inputs, labels, None, "sha256:0"))
+    assert found["calibration_error_classwise"].interval == pytest.approx((0.0, 0.0713), abs=1e-4)
+    assert found["brier_reliability"].interval == pytest.approx((0.0, 2 * 0.0713), abs=2e-4)
+
+
+def test_constant_answers_and_one_outcome() -> None:
+    """One answer has no resolution, one outcome no uncertainty: others may be a share q of 0.0713, 2q(1 − q)."""
+    most = 2 * 0.0713 * (1 - 0.0713)
+    labels = np.arange(50) % 2
+    inputs = np.log(np.tile([0.6, 0.4], (50, 1)))
+    constant, _ = _measured(AuditData("validation", "validation", inputs, labels, None, "sha256:0"))
+    assert constant["brier_resolution"].estimate == pytest.approx(0.0, abs=1e-12)
+    assert constant["brier_resolution"].interval == pytest.approx((0.0, most), abs=1e-3)
+    varied = np.linspace(0.55, 0.95, 50)
+    inputs = np.log(np.stack([varied, 1 - varied], axis=1))
+    one, _ = _measured(AuditData("validation", "validation", inputs, 0 * labels, None, "sha256:0"))
+    for name in ("brier_resolution", "brier_uncertainty"):
+        assert one[name].interval == pytest.approx((0.0, most), abs=1e-3)
+
+
 def test_known_errors_of_every_kind() -> None:
     found, _ = _measured(_claiming(20_000, 0.1, 3))
     for name in ("calibration_error", "calibration_error_width", "calibration_error_smooth"):

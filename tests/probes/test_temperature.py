@@ -91,7 +91,8 @@ def test_labels_and_tokens() -> None:
     odds = 3 * generator.standard_normal((800, 6))
     held = (generator.random((800, 6)) < 1 / (1 + np.exp(-odds / 2))).astype(np.int64)
     labels = AuditData("validation", "validation", -np.log1p(np.exp(-odds)), held, None, "sha256:m")
-    assert _measured(labels, "multilabel")["temperature"].estimate == pytest.approx(2.0, abs=0.2)
+    marked = _measured(labels, "multilabel")["temperature"]
+    assert marked.estimate == pytest.approx(2.0, abs=0.2) and "before the sigmoid" in (marked.advice or "")
     flat = _data(1500, 0.5, 6)
     assert flat.targets is not None
     tokens = AuditData(
@@ -117,6 +118,18 @@ def test_where_there_is_no_answer(
     assert len(found) == 3
     for measurement in found.values():
         assert measurement.outcome is outcome and reason in (measurement.reason or "") and measurement.advice
+
+
+@pytest.mark.parametrize(
+    ("n", "groups", "reason"),
+    [
+        (1, None, "1 example: too few"),
+        (30, None, "30 examples: too few"),
+        (200, 3, "200 examples in 3 groups: too few"),
+    ],
+)
+def test_what_is_too_few(n: int, groups: int | None, reason: str) -> None:
+    assert (_measured(_data(n, 1.0, 8, groups))["temperature"].reason or "").startswith(reason)
 
 
 def test_it_conforms() -> None:

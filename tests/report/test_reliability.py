@@ -102,3 +102,5 @@ def test_nothing_recorded_is_said(audits: ModuleType) -> None:
     record, _ = audits.rich_gate()
     panel = calibration(record, {})
     assert panel.figures == () and "no calibration bins were recorded" in panel.missing
+    values = record.model_copy(update={"plan": record.plan.model_copy(update={"task": "regression"})})
+    assert "no stated distribution was recorded" in calibration(values, {}).missing

@@ -115,6 +115,20 @@ def test_corrected_parts_are_unbiased_and_their_intervals_cover(miss: float) -> 
     assert (covered.mean(axis=0) > 0.92).all()
 
 
+@pytest.mark.parametrize("shares", [(0.5, 0.5), (0.25, 0.25, 0.25, 0.25), (0.48, 0.48, 0.04)])
+def test_the_uncertainty_of_classes_of_equal_shares_varies(shares: tuple[float, ...]) -> None:
+    """1 − Σ ȳ² has no slope there: what it varies by is the second order, against 2,000 samples of 200 examples."""
+    generator, n = np.random.default_rng(5), 200
+    drawn = generator.multinomial(n, shares, size=2000) / n
+    deviation = float(np.std((1 - np.sum(drawn**2, axis=1)) * n / (n - 1)))
+    labels = np.repeat(np.arange(len(shares)), np.round(np.array(shares) * n).astype(int))
+    columns = [(np.full(n, share), (labels == k).astype(float)) for k, share in enumerate(shares)]
+    found = ClassCalibration.of(columns)
+    first, more = float(np.var(found.brier.uncertainty, ddof=1)) / n, found.uncertainty_variance(exclusive=True)
+    assert np.sqrt(first + more) == pytest.approx(deviation, rel=0.1)
+    assert found.uncertainty_variance(exclusive=False) >= more * (1 - 1e-9)
+
+
 def test_rows_of_one_example_count_once() -> None:
     chances, labels = _drawn(1500, 3, power=0.7)
     columns = [(np.tile(chances[:, k], 2), np.tile((labels == k).astype(float), 2)) for k in range(3)]
