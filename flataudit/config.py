@@ -37,6 +37,7 @@ from flataudit.specs import (
     Spec,
     Task,
     TokenizerSpec,
+    refuse_stray_levels,
 )
 
 __all__ = ["DEFAULT_PROBES", "AuditConfig", "Challengers", "DataSection", "Sweep", "load_config", "parse_config"]
@@ -226,6 +227,11 @@ class AuditConfig(Record):
     and a digest are bound to the bytes."""
     attestation: AttestationTerms = AttestationTerms()
     """How long the decision's attestation holds; that it is signed needs a key (`flataudit keygen`)."""
+
+    @model_validator(mode="after")
+    def _levels_beside_quantiles(self) -> Self:
+        refuse_stray_levels(self.outputs, self.quantiles)
+        return self
 
     @model_validator(mode="after")
     def _each_limit_once(self) -> Self:

@@ -137,6 +137,7 @@ def examine_loaded(
     announce: Announce,
     started: float,
     finished: Callable[[Examined], None] | None = None,
+    sample: AuditData | None = None,
 ) -> Examined | Refusal:
     """Run every probe of a job on a model; a refusal where its answers changed meanwhile.
 
@@ -147,9 +148,10 @@ def examine_loaded(
         announce: told what is done now.
         started: when the time of its budget began, on the monotonic clock.
         finished: given each probe's part of the evidence as soon as it is there.
+        sample: on which it must answer the same before and after; None: the first validation examples.
     """
     probes = [(spec.use, make_probe(spec)) for spec in job.probes]
-    model, sample = loaded.model, sample_of(data)
+    model, sample = loaded.model, sample or sample_of(data)
     before = _told_by(model, sample)
     protocol = _protocol(job, model.dtype, data)
 

@@ -63,7 +63,7 @@ def zip_faults(archive: zipfile.ZipFile, size: int, limits: ArchiveLimits) -> It
     seen: set[str] = set()
     for entry in entries[: limits.members]:
         name = entry.filename
-        if (wrong := leaves(name)) is not None:
+        if (wrong := leaves(entry.orig_filename)) is not None:  # Python ends a name at a NUL, other readers do not
             yield _shown(name), wrong
         if _alike(name) in seen:
             yield _shown(name), "two members of one name"

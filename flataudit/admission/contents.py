@@ -4,23 +4,25 @@ A file may be several things at once (a zip with a script before it), so that ev
 checked before anything of them is inflated and then read member by member; pickles are walked, never loaded.
 """
 
-import bz2
 import io
 import lzma
 import re
+import shutil
 import struct
 import tarfile
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from flataudit.admission.archives import tar_faults, zip_faults
-from flataudit.admission.headers import header_faults
+from flataudit.admission.headers import directory_bytes, header_faults
 from flataudit.admission.pickles import STARTS, Walk, is_old_pickle, looks_like_pickle, walk
-from flataudit.admission.pieces import MOST_NAMED, MOST_READ, Piece
+from flataudit.admission.pieces import MOST_DOCUMENT, MOST_NAMED, MOST_READ, Piece
 from flataudit.admission.programs import is_source, meant
 from flataudit.admission.schemas import brings_code
+from flataudit.admission.streams import is_unreadable, unpacked
 from flataudit.evidence import Finding
 
 __all__ = ["found_in"]
@@ -28,6 +30,10 @@ __all__ = ["found_in"]
 _HEAD = 4096
 _NESTED = 3
 """Archives in archives."""
+_DIRECTORY = 16 * 2**20
+"""Bytes of a zip's directory; Python reads it whole, and makes ten times as many of it."""
+_CONFIGURATION = re.compile(r"(.*[/!])?\w*config\.json", re.IGNORECASE)
+"""Where a class that a hub's code defines is looked for."""
 _RAW = re.compile(r"([^/]+/)?(data/\d+|data/(weights|constants)/(weight|tensor|constant)_\d+)|.*\.npy")
 """Members that are numbers and nothing else: any bytes may begin them."""
 _NATIVE = (
@@ -61,7 +67,7 @@ def found_in(piece: Piece) -> Iterator[Finding]:
     if piece.raw:
         return
     yield from _compressed(piece, head)
-    if head[257:262] == b"ustar":
+    if _is_tar(head):
         yield from _guarded(piece, _in_tar, "a tar archive")
     if head[:2] == b"PK":
         yield from _guarded(piece, _in_zip, "a zip archive")
@@ -69,8 +75,8 @@ def found_in(piece: Piece) -> Iterator[Finding]:
         yield from _guarded(piece, _in_zip, "a zip archive behind something else")
     elif _is_script(piece.path, head):
         yield piece.code("a Python source")
-    elif brings_code(_whole(piece, head)):
-        yield piece.code("a configuration that brings code of its own", "auto_map")
+    else:
+        yield from _configured(piece, head)
 
 
 def _native(piece: Piece, head: bytes) -> str | None:
@@ -96,11 +102,13 @@ def _pickled(piece: Piece, head: bytes) -> Iterator[Finding]:
         return
     piece.stream.seek(0)
     found = walk(piece.stream)
+    piece.work.spend(steps=found.operations)
     if not new and not is_old_pickle(found):
         return
     yield from _judged(piece, found)
     while found.whole and looks_like_pickle(_peek(piece.stream)):
         found = walk(piece.stream)
+        piece.work.spend(steps=found.operations)
         yield from _judged(piece, found)
 
 
@@ -109,7 +117,7 @@ def _judged(piece: Piece, found: Walk) -> Iterator[Finding]:
     if names:
         more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
         yield piece.code("a pickle", f"names {', '.join(name[:80] for name in names[:MOST_NAMED])}{more}")
-    elif found.doubtful_at_a_name or (found.doubtful and not piece.raw):
+    elif found.doubtful_at_a_name or (found.doubtful and not piece.raw) or (piece.cut and not found.whole):
         yield piece.code("a pickle", "which cannot be followed to its end")
 
 
@@ -121,25 +129,31 @@ def _numpy(piece: Piece, head: bytes) -> Iterator[Finding]:
 
 def _compressed(piece: Piece, head: bytes) -> Iterator[Finding]:
     """What joblib and others write: a stream without members."""
-    readers = {
-        b"\x1f\x8b": lambda: zlib.decompressobj(31),
-        b"BZh": bz2.BZ2Decompressor,
-        b"\xfd7zXZ": lzma.LZMADecompressor,
-    }
-    made = next((reader for magic, reader in readers.items() if head.startswith(magic)), None)
-    if made is None and len(head) > 2 and head[0] == 0x78 and head[1] in (0x01, 0x5E, 0x9C, 0xDA):
-        made = zlib.decompressobj
-    if made is None:
+    if is_unreadable(head):
+        yield piece.code("a compressed stream", "of a kind that is not read here")
         return
     piece.stream.seek(0)
-    try:
-        content = made().decompress(piece.stream.read(MOST_READ), MOST_READ)  # type: ignore[attr-defined]
-    except _DAMAGED:
+    found = unpacked(piece.stream, head, MOST_READ)
+    if found is None:
         return
-    if len(content) >= min(MOST_READ, piece.limits.always) and len(content) > piece.limits.ratio * piece.size:
-        yield piece.refusal(f"more than {len(content):,} bytes when unpacked, out of {piece.size:,}")
+    size = len(found.content)
+    piece.work.spend(unpacked=size)
+    if size >= min(MOST_READ, piece.limits.always) and size > piece.limits.ratio * piece.size:
+        yield piece.refusal(f"more than {size:,} bytes when unpacked, out of {piece.size:,}")
+    if found.damaged:
+        yield piece.refusal("a compressed stream that is damaged")
     if piece.depth < _NESTED:
-        yield from found_in(piece.inner("unpacked", io.BytesIO(content), len(content)))
+        yield from found_in(piece.inner("unpacked", io.BytesIO(found.content), size, cut=found.cut))
+    else:
+        yield piece.refusal("archives in archives")
+
+
+def _is_tar(head: bytes) -> bool:
+    """By its first header's checksum; those of old have no other sign."""
+    try:
+        return bool(tarfile.TarInfo.frombuf(head[:512], "utf-8", "surrogateescape").name)
+    except tarfile.HeaderError:
+        return False
 
 
 def _in_tar(piece: Piece) -> Iterator[Finding]:
@@ -158,6 +172,9 @@ def _in_tar(piece: Piece) -> Iterator[Finding]:
 
 
 def _in_zip(piece: Piece) -> Iterator[Finding]:
+    if directory_bytes(piece.stream, piece.size) > _DIRECTORY:
+        yield piece.refusal("a zip whose directory is too large to read")
+        return
     with zipfile.ZipFile(piece.stream) as archive:
         faults = list(zip_faults(archive, piece.size, piece.limits)) or list(header_faults(archive, piece.size))
         yield from (piece.refusal(what, name) for name, what in faults)
@@ -166,8 +183,10 @@ def _in_zip(piece: Piece) -> Iterator[Finding]:
         yield from meant(piece, archive)
         for name in archive.namelist():
             if not name.endswith("/") and not is_source(name):
+                told = archive.getinfo(name)
+                piece.work.spend(steps=1, unpacked=told.file_size * (told.compress_type != zipfile.ZIP_STORED))
                 with archive.open(name) as stream:
-                    yield from _member(piece, name, stream, archive.getinfo(name).file_size)  # type: ignore[arg-type]
+                    yield from _member(piece, name, stream, told.file_size)  # type: ignore[arg-type]
 
 
 def _member(piece: Piece, name: str, stream: BinaryIO, size: int) -> Iterator[Finding]:
@@ -178,7 +197,11 @@ def _member(piece: Piece, name: str, stream: BinaryIO, size: int) -> Iterator[Fi
         if inner.depth > _NESTED or size > MOST_READ * 16:
             yield inner.refusal("archives in archives" if inner.depth > _NESTED else "an archive too large in another")
             return
-        inner = piece.inner(name, io.BytesIO(stream.read()), size)
+        with tempfile.SpooledTemporaryFile(MOST_READ) as copy:
+            shutil.copyfileobj(stream, copy)
+            copy.seek(0)
+            yield from found_in(piece.inner(name, copy, size))  # type: ignore[arg-type]
+        return
     yield from found_in(inner)
 
 
@@ -193,6 +216,8 @@ def _guarded(piece: Piece, read: Callable[[Piece], Iterator[Finding]], what: str
 
 def _ends_as_zip(piece: Piece) -> bool:
     """Whether a zip lies behind something else; any numbers may end as one, so that it must also open."""
+    if directory_bytes(piece.stream, piece.size) > _DIRECTORY:
+        return True
     piece.stream.seek(0)
     try:
         with zipfile.ZipFile(piece.stream) as archive:
@@ -209,12 +234,19 @@ def _is_script(path: str, head: bytes) -> bool:
     return bool(_PYTHON.match(next(lines, b"")))
 
 
-def _whole(piece: Piece, head: bytes) -> bytes:
-    """A JSON object of moderate size; empty for anything else."""
-    if not head.lstrip().startswith(b"{") or piece.size > 2**22:
-        return b""
+def _configured(piece: Piece, head: bytes) -> Iterator[Finding]:
+    """A JSON document that names code of its own."""
+    if not head.lstrip().startswith(b"{") and not piece.path.lower().endswith(".json"):
+        return
+    if piece.size > MOST_DOCUMENT:
+        if _CONFIGURATION.fullmatch(piece.path):
+            yield piece.refusal("a configuration too large to read")
+        return
     piece.stream.seek(0)
-    return piece.stream.read()
+    document = piece.stream.read()
+    piece.work.spend(steps=len(document) // 8)
+    if brings_code(document):
+        yield piece.code("a configuration that brings code of its own", "auto_map")
 
 
 def _peek(stream: BinaryIO) -> bytes:

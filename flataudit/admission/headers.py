@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from typing import IO
 
-__all__ = ["header_faults"]
+__all__ = ["directory_bytes", "header_faults"]
 
 _END = struct.Struct("<4s4H2LH")
 _LOCATOR = struct.Struct("<4sLQL")
@@ -22,6 +22,31 @@ _ZIP64 = 1
 _DESCRIBED = 8
 """Flag: checksum and sizes stand behind the member, and its header holds zeros."""
 _FULL_16, _FULL_32 = 0xFFFF, 0xFFFFFFFF
+
+
+def directory_bytes(stream: IO[bytes], size: int) -> int:
+    """How many bytes of a file Python's reader would take for a zip's directory, which it reads whole; 0: none.
+
+    >>> import io
+    >>> archive = io.BytesIO()
+    >>> with zipfile.ZipFile(archive, "w") as written:
+    ...     written.writestr("a", b"")
+    >>> directory_bytes(archive, 121), directory_bytes(io.BytesIO(b"numbers"), 7)
+    (47, 0)
+    """
+    start = max(0, size - _END.size - _FULL_16 - _LOCATOR.size - _END_64.size)
+    stream.seek(start)
+    tail = stream.read(size - start)
+    at = len(tail) - _END.size
+    if tail[max(0, at) :][:4] != b"PK\5\6" or tail[-2:] != b"\0\0":
+        at = tail.rfind(b"PK\5\6")
+    if at < 0 or len(tail) < at + _END.size:
+        return 0
+    found = int(_END.unpack_from(tail, at)[5])
+    before = at - _LOCATOR.size - _END_64.size
+    if before >= 0 and tail[before : before + 4] == b"PK\6\6" and tail[before + _END_64.size :][:4] == b"PK\6\7":
+        found = int(_END_64.unpack_from(tail, before)[8])
+    return found if found <= start + at else 0
 
 
 def header_faults(archive: zipfile.ZipFile, size: int) -> Iterator[tuple[str, str]]:

@@ -8,15 +8,16 @@ only, where the same is checked again by the schema (`flataudit.backends.onnx_ad
 
 import math
 import mmap
+import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
 from flataudit.admission.archives import leaves
-from flataudit.admission.pieces import MOST_NAMED, Piece
+from flataudit.admission.pieces import MOST_NAMED, Piece, Work
 from flataudit.admission.wire import Span, WireError, fields, numbers
 from flataudit.evidence import Finding
 
@@ -26,6 +27,11 @@ _MOST_MESSAGES = 2_000_000
 _DEEPEST = 48
 """Messages within messages: sixteen subgraphs, each behind an operator and an attribute."""
 _LONGEST_KEY = 4096
+_MOST_KINDS = 10_000
+"""Operators and functions of different names."""
+_MOST_DIMENSIONS = 64
+_MOST_ENTRIES = 16
+"""Of a tensor's place in another file: it has five."""
 FIELDS: Mapping[str, Mapping[int, str]] = MappingProxyType(
     {
         "ModelProto": {7: "GraphProto", 20: "TrainingInfoProto", 25: "FunctionProto"},
@@ -42,6 +48,8 @@ FIELDS: Mapping[str, Mapping[int, str]] = MappingProxyType(
     }
 )
 """Of each message, its fields that can lead to an operator or a tensor (onnx/onnx.proto)."""
+_NAMED = {"NodeProto": (7, 4), "FunctionProto": (10, 1)}
+"""Fields with a domain and a name in it."""
 _SINGLE = {
     *(("ModelProto", 7), ("AttributeProto", 5), ("AttributeProto", 6), ("AttributeProto", 22)),
     *(("SparseTensorProto", 1), ("SparseTensorProto", 2), ("TrainingInfoProto", 1), ("TrainingInfoProto", 2)),
@@ -82,13 +90,20 @@ class _Tensor:
 
 @dataclass
 class _Seen:
-    """What a walk through a file has met."""
+    """What a walk through a file has met; nothing is kept of a tensor that is as it should be."""
 
+    path: Path
+    most: int
+    """Bytes of all tensors."""
+    work: Work
     operators: dict[tuple[str, str], None] = field(default_factory=dict)
     functions: set[tuple[str, str]] = field(default_factory=set)
-    tensors: list[_Tensor] = field(default_factory=list)
-    sparse: list[int] = field(default_factory=list)
-    """Numbers that each sparse tensor would have if it were dense."""
+    faults: dict[str, str] = field(default_factory=dict)
+    """What is wrong with tensors, each with the first that it is wrong with: a hostile file cannot fill a report."""
+    places: set[tuple[str, int, int]] = field(default_factory=set)
+    """File and part of it that a tensor's numbers are kept in."""
+    files: dict[str, os.stat_result | None] = field(default_factory=dict)
+    total: int = 0
     messages: int = 0
 
 
@@ -109,7 +124,7 @@ def in_onnx(piece: Piece, path: Path, *, claims: bool) -> Iterator[Finding]:
         path: where it is, beside the files that it may keep its numbers in.
         claims: by its name or the MLmodel file it is a graph; else it may turn out to be none, without a finding.
     """
-    seen = _Seen()
+    seen = _Seen(path, piece.limits.bytes, piece.work)
     try:
         if piece.size:
             with path.open("rb") as stream:
@@ -124,7 +139,11 @@ def in_onnx(piece: Piece, path: Path, *, claims: bool) -> Iterator[Finding]:
             yield piece.refusal("an ONNX model without operators")
         return
     yield from _of_operators(piece, seen)
-    yield from _of_tensors(piece, seen, path)
+    if seen.total > seen.most:
+        seen.faults.setdefault("numbers of more bytes than are admitted", "")
+    if _lie_over(seen.places):
+        seen.faults.setdefault("a tensor that lies over another", "")
+    yield from (piece.refusal(wrong, name) for wrong, name in seen.faults.items())
 
 
 def _met(span: Span, kind: str, seen: _Seen, depth: int) -> None:
@@ -132,55 +151,85 @@ def _met(span: Span, kind: str, seen: _Seen, depth: int) -> None:
 
     Raises:
         WireError: damaged, too many, too deep, or with two of what there can be one.
+        ExhaustedError: of more fields than any model has.
     """
     seen.messages += 1
     if seen.messages > _MOST_MESSAGES or depth > _DEEPEST:
         raise WireError("more operators, tensors or levels than any model has")
-    inner, once, told = FIELDS[kind], set[int](), list[tuple[int, int | Span]]()
-    for number, value in fields(span):
-        if number not in inner:
-            told.append((number, value))
-            continue
-        if isinstance(value, int) or ((kind, number) in _SINGLE and number in once):
-            raise WireError(f"field {number} of {kind} {'as a number' if isinstance(value, int) else 'twice'}")
-        once.add(number)
-        _met(value, inner[number], seen, depth + 1)
-    if kind == "NodeProto":
-        seen.operators.setdefault((_text(told, 7), _text(told, 4)))
-    elif kind == "FunctionProto":
-        seen.functions.add((_text(told, 10), _text(told, 1)))
+    inner, named, once = FIELDS[kind], _NAMED.get(kind, ()), set[int]()
+    texts, tensor, count = dict[int, Span](), _Tensor(), 0
+    for count, (number, value) in enumerate(fields(span), 1):  # it is what is left at the end
+        if not count % 1024:
+            seen.work.spend(steps=1024)
+        if number in inner:
+            if isinstance(value, int) or ((kind, number) in _SINGLE and number in once):
+                raise WireError(f"field {number} of {kind} {'as a number' if isinstance(value, int) else 'twice'}")
+            once.add(number)
+            _met(value, inner[number], seen, depth + 1)
+        elif number in named and isinstance(value, Span):
+            texts[number] = value  # of several the last, as parsers take it
+        elif kind == "TensorProto":
+            _tell(tensor, number, value)
+        elif kind == "SparseTensorProto" and number == 3:
+            _add_dimensions(tensor, value)
+    seen.work.spend(steps=1 + count % 1024)
+    if named:
+        _name(seen, kind, *(texts[number].text() if number in texts else "" for number in named))
     elif kind == "TensorProto":
-        seen.tensors.append(_tensor(told))
-    elif kind == "SparseTensorProto":
-        seen.sparse.append(_product([size for number, value in told if number == 3 for size in numbers(value)]))
+        _weigh(seen, tensor)
+    elif kind == "SparseTensorProto" and not 0 <= _product(tensor.dims) <= seen.most:
+        seen.faults.setdefault("numbers of more bytes than are admitted", "")
 
 
-def _text(told: Sequence[tuple[int, "int | Span"]], wanted: int) -> str:
-    """A text field, the last one, as parsers take it; empty where there is none."""
-    found = [value for number, value in told if number == wanted and isinstance(value, Span)]
-    return found[-1].text() if found else ""
+def _name(seen: _Seen, kind: str, domain: str, name: str) -> None:
+    if kind == "NodeProto":
+        seen.operators.setdefault((domain, name))
+    else:
+        seen.functions.add((domain, name))
+    if len(seen.operators) + len(seen.functions) > _MOST_KINDS:
+        raise WireError("more kinds of operators than any model has")
 
 
-def _tensor(told: Sequence[tuple[int, "int | Span"]]) -> _Tensor:
-    found = _Tensor(name=_text(told, 8)[:80])
-    for number, value in told:
-        if number == 1:
-            found.dims += numbers(value)
-            if len(found.dims) > 64:
-                raise WireError("a tensor of more than 64 dimensions")
-        elif number == 2 and isinstance(value, int):
-            found.type = value
-        elif number == 9 and isinstance(value, Span):
-            found.held = len(value)
-        elif number == 13 and isinstance(value, Span):
-            if len(value) > _LONGEST_KEY:
-                raise WireError("a place of external data longer than a path")
-            entry = list(fields(value))
-            key = _text(entry, 1)
-            if key in found.elsewhere:
-                raise WireError(f"external data with {key[:40]!r} twice")
-            found.elsewhere[key] = _text(entry, 2)
-    return found
+def _tell(tensor: _Tensor, number: int, value: "int | Span") -> None:
+    """One field of a tensor."""
+    if number == 1:
+        _add_dimensions(tensor, value)
+    elif number == 2 and isinstance(value, int):
+        tensor.type = value & 0xFFFFFFFF  # as parsers cut it
+    elif number == 8 and isinstance(value, Span):
+        tensor.name = value.text()[:80]
+    elif number == 9 and isinstance(value, Span):
+        tensor.held = len(value)
+    elif number == 13 and isinstance(value, Span):
+        if len(value) > _LONGEST_KEY:
+            raise WireError("a place of external data longer than a path")
+        entry = {part: text.text() for part, text in fields(value) if isinstance(text, Span)}
+        key = entry.get(1, "")
+        if key in tensor.elsewhere or len(tensor.elsewhere) >= _MOST_ENTRIES:
+            raise WireError(f"external data with {key[:40]!r} twice, or with more than it can have")
+        tensor.elsewhere[key] = entry.get(2, "")
+
+
+def _add_dimensions(tensor: _Tensor, value: "int | Span") -> None:
+    for size in numbers(value):
+        if len(tensor.dims) >= _MOST_DIMENSIONS:
+            raise WireError(f"a tensor of more than {_MOST_DIMENSIONS} dimensions")
+        tensor.dims.append(size)
+
+
+def _weigh(seen: _Seen, tensor: _Tensor) -> None:
+    """Hold what a tensor declares against what there is."""
+    wrong = _declared(tensor, seen.most)
+    if wrong is None and tensor.elsewhere:
+        place = _place(tensor, seen)
+        if isinstance(place, str):
+            wrong = place
+        elif place[2]:
+            seen.places.add(place)
+    if wrong is None:
+        seen.total += tensor.size or 0
+    else:
+        seen.faults.setdefault(wrong, tensor.name)
 
 
 def _product(dims: Sequence[int]) -> int:
@@ -199,30 +248,6 @@ def _of_operators(piece: Piece, seen: _Seen) -> Iterator[Finding]:
         yield piece.code("an ONNX graph with operators of a library of its own", ", ".join(foreign[:MOST_NAMED]) + more)
 
 
-def _of_tensors(piece: Piece, seen: _Seen, path: Path) -> Iterator[Finding]:
-    """The first tensor that is wrong in each way, so that a hostile file cannot fill a report."""
-    found: dict[str, str] = {}
-    places: list[tuple[str, int, int]] = []
-    total = 0
-    for tensor in seen.tensors:
-        wrong = _declared(tensor, piece.limits.bytes)
-        if wrong is None and tensor.elsewhere:
-            place = _place(tensor, path)
-            if isinstance(place, str):
-                wrong = place
-            else:
-                places.append(place)
-        if wrong is not None:
-            found.setdefault(wrong, tensor.name)
-        else:
-            total += tensor.size or 0
-    if total > piece.limits.bytes or any(not 0 <= size <= piece.limits.bytes for size in seen.sparse):
-        found.setdefault("numbers of more bytes than are admitted", "")
-    if _lie_over(places):
-        found.setdefault("a tensor that lies over another", "")
-    yield from (piece.refusal(wrong, name) for wrong, name in found.items())
-
-
 def _declared(tensor: _Tensor, most: int) -> str | None:
     """What is wrong with a tensor's dimensions, or with how many bytes it has for them."""
     if _product(tensor.dims) < 0:
@@ -235,19 +260,20 @@ def _declared(tensor: _Tensor, most: int) -> str | None:
     return None
 
 
-def _place(tensor: _Tensor, path: Path) -> tuple[str, int, int] | str:
+def _place(tensor: _Tensor, seen: _Seen) -> tuple[str, int, int] | str:
     """File and part of it that a tensor's numbers are kept in, or what is wrong with that."""
     told = tensor.elsewhere
     location = told.get("location", "")
     wrong = "no path" if not location else leaves(location)
     if wrong is not None:
         return f"external data in {wrong}"
-    file = path.parent / PurePosixPath(location)
-    try:
-        found = file.lstat()
-    except (OSError, ValueError):
+    location = PurePosixPath(location).as_posix()
+    if location not in seen.files:
+        seen.files[location] = _there(seen.path.parent / location)
+    found = seen.files[location]
+    if found is None:
         return "external data in no file of the artifact"
-    if not stat.S_ISREG(found.st_mode) or file == path:
+    if not stat.S_ISREG(found.st_mode) or location == seen.path.name:
         return "external data in no other file of the artifact"
     numbers_told = (told.get("offset", "0"), told.get("length", "0"))
     if not all(one.isascii() and one.isdigit() and len(one) <= 18 for one in numbers_told):
@@ -258,10 +284,17 @@ def _place(tensor: _Tensor, path: Path) -> tuple[str, int, int] | str:
         return "external data of other bytes than it declares"
     if offset + size > there:
         return "external data that its file does not have"
-    return PurePosixPath(location).as_posix(), offset, size
+    return location, offset, size
 
 
-def _lie_over(places: Sequence[tuple[str, int, int]]) -> bool:
+def _there(file: Path) -> os.stat_result | None:
+    try:
+        return file.lstat()
+    except (OSError, ValueError):
+        return None
+
+
+def _lie_over(places: Set[tuple[str, int, int]]) -> bool:
     """Whether parts of a file overlap without being the same, as tied weights are."""
-    ordered = sorted({place for place in places if place[2]})
+    ordered = sorted(places)
     return any(one[0] == other[0] and one[1] + one[2] > other[1] for one, other in pairwise(ordered))

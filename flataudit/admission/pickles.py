@@ -17,6 +17,8 @@ __all__ = ["STARTS", "Walk", "is_data", "is_old_pickle", "looks_like_pickle", "w
 
 _OPERATIONS = 2_000_000
 """The most that are walked of one pickle; some fifty make a tensor."""
+_NAMES = 10_000
+"""The most globals that are kept of one pickle."""
 _COMPUTED = "a name that is computed"
 _TEXTS = frozenset(
     {"BINSTRING", "BINUNICODE", "BINUNICODE8", "SHORT_BINSTRING", "SHORT_BINUNICODE", "STRING", "UNICODE"}
@@ -27,6 +29,8 @@ _NAMING = frozenset({ord("c"), ord("i"), 0x93, 0x82, 0x83, 0x84})
 _IDENTIFIER = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _LONGEST = 2**20
 """Bytes of an argument that are read; longer ones are skipped, and are no names."""
+_LONGEST_NAME = 512
+"""Characters; longer texts are not kept, since millions of them may stand in a memo."""
 _SKIPPED: Final = {"BINBYTES": 4, "BINBYTES8": 8, "BINSTRING": 4, "BINUNICODE": 4, "BINUNICODE8": 8, "BYTEARRAY8": 8}
 """Operations with a length before their bytes, by the length's own size."""
 STARTS: Final = bytes(ord(operation.code) for operation in pickletools.opcodes if not operation.stack_before)
@@ -67,6 +71,7 @@ class Walk:
     """It broke off at an operation that exists, whose argument an unpickler may yet be able to read."""
     doubtful_at_a_name: bool = False
     """That operation names a global."""
+    operations: int = 0
 
     @property
     def foreign(self) -> tuple[str, ...]:
@@ -97,10 +102,10 @@ def walk(stream: BinaryIO) -> Walk:
 
     >>> import io, pickle
     >>> walk(io.BytesIO(pickle.dumps(print)))
-    Walk(names=('builtins.print',), calls=False, whole=True, doubtful=False, doubtful_at_a_name=False)
+    Walk(names=('builtins.print',), calls=False, whole=True, doubtful=False, doubtful_at_a_name=False, operations=8)
     """
     names: dict[str, None] = {}
-    machine, calls, broken = _Machine(), False, -1
+    machine, calls, broken, count = _Machine(), False, -1, 0
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd escapes in old strings
@@ -109,16 +114,17 @@ def walk(stream: BinaryIO) -> Walk:
                 named = machine.step(operation, argument)
                 if named is not None:
                     names.setdefault(named)
-                if count > _OPERATIONS:
-                    return Walk(tuple(names), calls, whole=False, doubtful=True)
+                if count > _OPERATIONS or len(names) > _NAMES:
+                    return Walk(tuple(names), calls, whole=False, doubtful=True, operations=count)
     except _Unreadable as error:
         broken = error.code
     except (IndexError, KeyError):  # the unpickler's stack or memo would be empty too
         pass
     else:
-        return Walk(tuple(names), calls, whole=True)
+        return Walk(tuple(names), calls, whole=True, operations=count)
     doubtful = broken in _BY_CODE
-    return Walk(tuple(names), calls, whole=False, doubtful=doubtful, doubtful_at_a_name=doubtful and broken in _NAMING)
+    at_a_name = doubtful and broken in _NAMING
+    return Walk(tuple(names), calls, whole=False, doubtful=doubtful, doubtful_at_a_name=at_a_name, operations=count)
 
 
 class _Unreadable(Exception):
@@ -205,7 +211,7 @@ class _Machine:
 
     def _result(self, name: str, argument: object) -> object:
         if name in _TEXTS:
-            return argument
+            return argument if isinstance(argument, str) and len(argument) <= _LONGEST_NAME else None
         if name in ("GET", "BINGET", "LONG_BINGET"):
             return self._memo[argument]
         return self._stack[-1] if name == "DUP" else None

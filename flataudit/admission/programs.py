@@ -8,7 +8,7 @@ import re
 import zipfile
 from collections.abc import Iterator, Sequence
 
-from flataudit.admission.pieces import MOST_NAMED, MOST_READ, Piece
+from flataudit.admission.pieces import MOST_DOCUMENT, MOST_NAMED, Piece
 from flataudit.admission.schemas import uses_pickle
 from flataudit.admission.skops import foreign_types, types_of
 from flataudit.evidence import Finding
@@ -51,10 +51,12 @@ def _skops(piece: Piece, archive: zipfile.ZipFile, names: Sequence[str]) -> Iter
     """The types that a skops file says it is made of, against our list."""
     if "schema.json" not in names:
         return
-    if archive.getinfo("schema.json").file_size > MOST_READ:
+    if archive.getinfo("schema.json").file_size > MOST_DOCUMENT:
         yield piece.refusal("a skops file whose schema is too large to read")
         return
-    types = types_of(archive.read("schema.json"))
+    schema = archive.read("schema.json")
+    piece.work.spend(steps=len(schema) // 8)
+    types = types_of(schema)
     foreign = foreign_types(types)
     if foreign:
         yield piece.code("a skops file of types beyond scikit-learn's", ", ".join(foreign[:MOST_NAMED]))
@@ -68,7 +70,10 @@ def _weights(piece: Piece, archive: zipfile.ZipFile, names: Sequence[str]) -> It
     for name in names:
         if not name.endswith("_config.json"):
             continue
-        if archive.getinfo(name).file_size > MOST_READ:
+        if archive.getinfo(name).file_size > MOST_DOCUMENT:
             yield piece.refusal("a list of tensors too large to read", name)
-        elif uses_pickle(archive.read(name)):
+            continue
+        document = archive.read(name)
+        piece.work.spend(steps=len(document) // 8)
+        if uses_pickle(document):
             yield piece.code("a program with pickled tensors", name)

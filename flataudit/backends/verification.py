@@ -3,19 +3,18 @@
 A model that fails here would still give numbers, and wrong ones: sigmoid outputs taken for logits, dropout left on,
 batch normalisation that looks at the neighbours, a counter that changes its mind after some calls.
 
-That answers do not depend on labels needs no trial: `Predictor.predict` is given inputs and nothing else, in the worker
-too. Whether they depend on the time of day is not tried: a pause long enough to tell would be the longest part of an
-audit. What changes later than these few calls is found after the last probe, by `flataudit.examination`.
+What changes later than these few calls is found after the last probe, by `flataudit.examination`.
 """
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flataudit.backends.class_order import refuse_exchanged_classes, refuse_other_numbers
 from flataudit.backends.outputs import Answers, rounding, rows_of
 from flataudit.contracts import AuditData
 from flataudit.errors import ModelError
+from flataudit.statistics.exchanged_classes import refuse_exchanged_classes, refuse_other_numbers
+from flataudit.statistics.steadiness import CALLS, refuse_unsteady
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,80 +22,40 @@ if TYPE_CHECKING:
 __all__ = ["Answers", "verify"]
 
 _TOLERANCE = 1e-3
-_CALLS = 24
-_STATELESS = "log a model whose answers depend on its inputs alone"
-_TRAINING = "it was exported in training mode: call model.eval() before exporting or logging it"
 
 
-def verify(model: Answers, sample: AuditData, *, calls: int = _CALLS) -> None:
+def verify(model: Answers, sample: AuditData, *, calls: int = CALLS) -> None:
     """Refuse a model whose answers are not finite, not as declared, or depend on more than the inputs.
 
     What they must not depend on: chance, the other examples of a batch, their order, and the calls before.
 
     Args:
         model: in evaluation mode.
-        sample: a few examples; all but chance is tried from two on.
+        sample: a few examples; of one only chance and the calls before are tried.
         calls: of one example, between two answers to the same inputs; a stranger's model is given more of them than
             one that the caller made.
 
     Raises:
         ModelError: with what was wrong and the remedy.
     """
-    inputs = sample.inputs
-    first = _answers(model, inputs)
+    first = _answers(model, sample.inputs)
     if model.task != "regression":
-        _check_kind(model, inputs)
-    apart = _apart(model, first, _answers(model, inputs))
-    if apart > 0:
-        got = f"two that differ by {apart:.3g} (live dropout, or another random draw)"
-        raise ModelError("the same answer twice", got=got, remedy=_TRAINING)
+        _check_kind(model, sample.inputs)
+
+    def comparable(answers: "NDArray[np.float64]") -> "NDArray[np.float64]":
+        # The logarithm of 1 - p magnifies the rounding of p.
+        return np.exp(answers) if model.outputs != "logits" and model.task != "regression" else answers
+
+    refuse_unsteady(
+        lambda inputs: comparable(_answers(model, inputs)),
+        sample.inputs,
+        tolerance=rounding(model.dtype, _TOLERANCE),
+        calls=calls,
+        first=comparable(first),
+    )
     if model.task in ("multiclass", "binary"):
-        refuse_other_numbers(first, sample)
+        refuse_other_numbers(first, sample.targets)
         refuse_exchanged_classes(first, sample.targets)
-    if len(sample) == 1:
-        return
-    alone = np.empty_like(first)
-    for rows in (slice(0, None, 2), slice(1, None, 2)):
-        alone[rows] = _answers(model, inputs[rows])
-    apart = _apart(model, first, alone)
-    if apart > 0:
-        got = f"answers that move by {apart:.3g} with the batch (batch normalisation in training mode)"
-        raise ModelError("answers that do not depend on the other examples", got=got, remedy=_TRAINING)
-    _check_order(model, inputs, first)
-    _check_calls(model, inputs, first, calls)
-
-
-def _check_order(model: Answers, inputs: "NDArray[np.generic]", first: "NDArray[np.float64]") -> None:
-    """The same examples in another order: each has the answer that it had."""
-    order = np.random.default_rng(0).permutation(len(inputs))
-    if (order == np.arange(len(inputs))).all():
-        order = order[::-1]
-    shuffled = np.empty_like(first)
-    shuffled[order] = _answers(model, inputs[order])
-    apart = _apart(model, first, shuffled)
-    if apart > 0:
-        got = f"answers that move by {apart:.3g} with the order of a batch"
-        raise ModelError("answers that do not depend on the order of examples", got=got, remedy=_STATELESS)
-
-
-def _check_calls(model: Answers, inputs: "NDArray[np.generic]", first: "NDArray[np.float64]", calls: int) -> None:
-    """Some calls later: the answers that it gave before."""
-    for place in range(calls):
-        at = place % len(inputs)
-        _answers(model, inputs[at : at + 1])
-    apart = _apart(model, first, _answers(model, inputs))
-    if apart > 0:
-        got = f"answers that moved by {apart:.3g} after {calls} other calls (it keeps a state)"
-        raise ModelError("answers that do not depend on the calls before", got=got, remedy=_STATELESS)
-
-
-def _apart(model: Answers, one: "NDArray[np.float64]", other: "NDArray[np.float64]") -> float:
-    """The largest difference of two answers to the same inputs; 0 where rounding may explain it."""
-    if model.outputs != "logits" and model.task != "regression":
-        one, other = np.exp(one), np.exp(other)  # the logarithm of 1 - p magnifies the rounding of p
-    tolerance = rounding(model.dtype, _TOLERANCE)
-    apart = float(np.abs(one - other).max())
-    return apart if apart > tolerance * max(1.0, float(np.abs(one).max())) else 0.0
 
 
 def _answers(model: Answers, inputs: "NDArray[np.generic]") -> "NDArray[np.float64]":

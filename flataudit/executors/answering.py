@@ -75,8 +75,15 @@ def _loaded(job: Job, data: AuditData) -> tuple[Content, Predictor | None]:
         notes=tuple(note[:1000] for note in found.notes[:12]),
         no_curvature_because=_because(model, "no_curvature_because"),
         no_probabilities_because=_because(model, "no_probabilities_because"),
+        no_distribution_because=_no_distribution(model),
     )
     return ready, model
+
+
+def _no_distribution(model: Predictor) -> str | None:
+    if getattr(model, "distribution", None) is not None:
+        return "it states a distribution, which no code that runs apart is asked: log it as data (skops, .pt2, ONNX)"
+    return _because(model, "no_distribution_because")
 
 
 def _because(model: Predictor, name: str) -> str | None:

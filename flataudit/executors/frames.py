@@ -129,6 +129,7 @@ class Ready(Record):
     notes: Annotated[tuple[Annotated[str, Field(max_length=1000)], ...], Field(max_length=12)] = ()
     no_curvature_because: Annotated[str, Field(max_length=1000)] | None = None
     no_probabilities_because: Annotated[str, Field(max_length=1000)] | None = None
+    no_distribution_because: Annotated[str, Field(max_length=1000)] | None = None
 
 
 class ArrayHeader(Record):

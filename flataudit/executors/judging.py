@@ -6,20 +6,31 @@ that are right. Importing this file imports NumPy.
 
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from flataudit.contracts import AuditData, Loaded
+import numpy as np
+
+from flataudit.contracts import AuditData, Loaded, Predictor
 from flataudit.errors import ModelError
 from flataudit.evidence import Examined
-from flataudit.examination import Refusal, examine_loaded, sample_of
-from flataudit.executors.behaviour import refuse_unsteady
+from flataudit.examination import Refusal, examine_loaded, sample_of, told
 from flataudit.executors.frames import Failure, Ready, Sample
 from flataudit.executors.remote import Conversation, EndedError, RemotePredictor, unexpected
-from flataudit.executors.steps import JUDGED
+from flataudit.executors.shuffling import Order, few_of
+from flataudit.executors.steps import JUDGED, as_said
 from flataudit.specs import Job
+from flataudit.statistics.exchanged_classes import refuse_exchanged_classes, refuse_other_numbers
+from flataudit.statistics.steadiness import refuse_unsteady, rounding
+
+if TYPE_CHECKING:
+    from numpy import generic
+    from numpy.typing import NDArray
 
 __all__ = ["judged", "sample_without_labels"]
 
 Announce = Callable[[str, float], None]
+_SHARE = 4
+"""Of the memory of a candidate's worker, the part (one in so many) that its answers to one call may take here."""
 
 
 def sample_without_labels(data: Sequence[AuditData]) -> Sample:
@@ -51,20 +62,44 @@ def judged(
         WorkerError: the worker has gone, or exceeded its bounds.
         ModelError: it said what no answer is.
     """
-    started, sample = time.monotonic(), sample_of(data)
+    started, order = time.monotonic(), Order.of(data)
+    whole = next(one for one in data if one.role == "validation")
+    sample = few_of(whole, len(sample_of(data)), order)
     said = talk.answer(sample.inputs).content
     if isinstance(said, Failure):
         return Refusal(said.reason, said.advice)
     if not isinstance(said, Ready):
         raise unexpected("a model that is ready", f"a frame of kind {said.kind}")
-    model = RemotePredictor(talk, said, job.task, device=job.device)
-    loaded = Loaded(model, "code_bearing", (*said.notes, JUDGED))
+    most = job.budget.memory_bytes // _SHARE
+    model = RemotePredictor(talk, said, job.task, device=job.device, order=order, most=most)
+    loaded = Loaded(model, "code_bearing", (*as_said(said.notes), JUDGED))
     try:
         try:
-            refuse_unsteady(model, sample.inputs)
+            _tried(model, sample)
         except ModelError as error:
             return Refusal(f"cannot be loaded: {error}", error.remedy)
-        return examine_loaded(job, loaded, data, announce=announce, started=started, finished=finished)
+        return examine_loaded(job, loaded, data, announce=announce, started=started, finished=finished, sample=sample)
     except EndedError as ended:
         assert isinstance(ended.__cause__, ModelError)
         raise ended.__cause__ from None
+    except (ArithmeticError, LookupError, MemoryError, TypeError, ValueError) as error:
+        # Of a stranger's answers; the evidence of the other candidates must not end with it.
+        return Refusal(f"its answers cannot be judged: {told(error)}", "check what it answers with")
+
+
+def _tried(model: Predictor, sample: AuditData) -> None:
+    """The trials of a backend, each a question like any other: that the worker made them proves nothing here.
+
+    Raises:
+        ModelError: with what the answers depend on, or the classes that they exchange.
+    """
+
+    def answered(inputs: "NDArray[generic]") -> "NDArray[np.float64]":
+        found = np.asarray(model.predict(inputs), dtype=np.float64)
+        return found if model.task == "regression" else np.exp(found)
+
+    refuse_unsteady(answered, sample.inputs, tolerance=rounding(model.dtype))
+    if model.task in ("multiclass", "binary"):
+        answers = model.predict(sample.inputs)
+        refuse_other_numbers(answers, sample.targets)
+        refuse_exchanged_classes(answers, sample.targets)

@@ -10,7 +10,10 @@ from flataudit.examination import examine, failed_evidence
 from flataudit.executors.isolation import Kind, demand, isolation
 from flataudit.specs import Job
 
-__all__ = ["LocalExecutor"]
+__all__ = ["UNJUDGED", "LocalExecutor"]
+
+UNJUDGED = "its own code ran in the process that has the labels and makes the numbers: it could forge any of them"
+"""The note of a candidate that brings code."""
 
 
 class LocalExecutor(Record):
@@ -48,4 +51,6 @@ def _examined(job: Job, progress: Progress, finished: Finished | None) -> Examin
 
 
 def _isolated(examined: Examined) -> Examined:
-    return Examined(examined.evidence.model_copy(update={"isolation": isolation()}), examined.arrays)
+    evidence = examined.evidence
+    notes = (*evidence.notes, UNJUDGED) if evidence.trust == "code_bearing" else evidence.notes
+    return Examined(evidence.model_copy(update={"isolation": isolation(), "notes": notes}), examined.arrays)

@@ -46,7 +46,16 @@ from flataudit.executors.isolation import (
 from flataudit.executors.launching import Launch, fresh, warm_start
 from flataudit.executors.received import Received, stamped
 from flataudit.executors.scratch import canary_file, scratch
-from flataudit.executors.steps import Announce, DataSets, confined_to, in_two_steps, runs_code, split
+from flataudit.executors.steps import (
+    FOUND_LATE,
+    Announce,
+    DataSets,
+    confined_to,
+    in_two_steps,
+    noted,
+    runs_code,
+    split,
+)
 from flataudit.executors.supervision import Bounds, Worker, WorkerError
 from flataudit.sandbox.apply import lacking
 from flataudit.specs import Budget, Job
@@ -158,8 +167,12 @@ class ProcessExecutor(Record):
         return min(jobs, self.workers or max(1, available_cores() // self.threads))
 
     def _in_one(self, job: Job, announce: Announce, finished: Told, around: "_Around") -> Examined:
+        """In one step, unless code shows itself that no look at the files has found: then from the start, in two."""
         received = self._received(job, announce, finished)
-        return self._ran(received, around, partial(_listened, received))[0]
+        examined, _ = self._ran(received, around, partial(_listened, received, to_code=False))
+        if received.ran_code and job.trust:
+            return noted(self._in_two_steps(job, announce, finished, around), FOUND_LATE)
+        return examined
 
     def _in_two_steps(self, job: Job, announce: Announce, finished: Told, around: "_Around") -> Examined:
         return in_two_steps(
@@ -301,10 +314,21 @@ class _Around:
     sets: DataSets
 
 
-def _listened(received: Received, worker: Worker, _: Iterator[bytes], frames: Iterator[Frame]) -> Examined:
-    """What a worker that examines says."""
+def _listened(
+    received: Received, worker: Worker, _: Iterator[bytes], frames: Iterator[Frame], *, to_code: bool = True
+) -> Examined:
+    """What a worker that examines says; ``to_code``: also beside code of the candidate's own.
+
+    Raises:
+        WorkerError: it has gone.
+        ModelError: such code runs in it unexpectedly: nothing of this is believed.
+    """
     for frame in frames:
-        if (examined := received.take(frame)) is not None:
+        examined = received.take(frame)
+        if received.ran_code and not to_code:
+            got = "code of its own that no look at its files found"
+            raise ModelError("data", got=got, remedy="log it in a format of data, or let the policy's `trust` name it")
+        if examined is not None:
             return examined
     raise worker.ending()
 

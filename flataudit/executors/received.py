@@ -40,6 +40,8 @@ class Received:
         self.kept = kept
         """What it is kept from: by its supervisor at first, then as its self-test found."""
         self.tested = False
+        self.ran_code = False
+        """Whether it said that the candidate's own code runs in it."""
         self._arrays: dict[str, Array] = {}
         self._fresh: dict[str, Array] = {}
         """Since the last probe ended."""
@@ -75,6 +77,7 @@ class Received:
             self._arrays[content.name] = self._fresh[content.name] = frame.array
         elif isinstance(content, EvidenceHeader):
             evidence = _evidence(frame.body, self.job)
+            self.ran_code = self.ran_code or evidence.trust == "code_bearing"
             if content.last:
                 return Examined(evidence, self._arrays)
             part = Examined(evidence, self._fresh)

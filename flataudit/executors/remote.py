@@ -24,6 +24,7 @@ from flataudit.executors.frames import (
     Ready,
 )
 from flataudit.executors.questions import asked
+from flataudit.executors.shuffling import Order
 from flataudit.executors.supervision import Worker
 from flataudit.specs import Task
 
@@ -88,15 +89,27 @@ class RemotePredictor:
         ready: what it said of its model.
         task: what the answers mean.
         device: of the job.
+        order: in which examples are sent; answers come back in the caller's.
+        most: bytes of the answers to one call; this process must hold them, and a stranger says how many there are.
     """
 
-    def __init__(self, talk: Conversation, ready: Ready, task: Task, *, device: str) -> None:
+    def __init__(
+        self,
+        talk: Conversation,
+        ready: Ready,
+        task: Task,
+        *,
+        device: str,
+        order: Order = Order(),  # noqa: B008  # it is frozen
+        most: int = 2 * 2**30,
+    ) -> None:
         self.task: Task = task
         self.meter = Meter()
         self.batch_size, self.dtype, self.device = ready.batch_size, ready.dtype, device
         self.no_curvature_because = ready.no_curvature_because
         self.no_probabilities_because = ready.no_probabilities_because
-        self._talk = talk
+        self.no_distribution_because = ready.no_distribution_because
+        self._talk, self._order, self._most_bytes = talk, order, most
         self._columns: tuple[int, ...] | None = None
 
     def predict(self, inputs: NDArray[generic]) -> NDArray[np.float64]:
@@ -109,7 +122,14 @@ class RemotePredictor:
         size = max(1, inputs[:1].nbytes)
         rows = min(self.batch_size, max(1, MAX_BODY_BYTES // size))
         rows *= max(1, _QUESTION_BYTES // (size * rows))
-        return np.concatenate([self._part(inputs[start : start + rows]) for start in range(0, len(inputs), rows)])
+        order, parts = self._order(len(inputs)), list[NDArray[np.float64]]()
+        for start in range(0, len(inputs), rows):
+            parts.append(self._part(inputs[order[start : start + rows]]))
+            if parts[0].nbytes // len(parts[0]) * len(inputs) > self._most_bytes:
+                raise EndedError from _too_many(parts[0].shape, len(inputs), self._most_bytes)
+        found = np.empty_like(parts[0], shape=(len(inputs), *parts[0].shape[1:]))
+        found[order] = np.concatenate(parts)
+        return found
 
     def _part(self, inputs: NDArray[generic]) -> NDArray[np.float64]:
         self.meter.forward += len(inputs)
@@ -124,10 +144,12 @@ class RemotePredictor:
         if isinstance(frame.content, Failure):
             remedy = frame.content.advice or "check that it takes such inputs"
             raise ModelError("an answer to these inputs", got=frame.content.reason, remedy=remedy)
-        if not np.isfinite(found).all():
-            share = f"{np.mean(~np.isfinite(found)):.0%} NaN or infinite"
+        # Logarithms so far apart that their difference has no number are no answer either.
+        told = _normalised(found, self.task) if np.isfinite(found).all() else found
+        if not np.isfinite(told).all():
+            share = f"{np.mean(~np.isfinite(told)):.0%} NaN or infinite"
             raise ModelError("finite answers", got=share, remedy="the model overflows on these inputs")
-        return _normalised(found, self.task)
+        return told
 
     def _most(self, rows: int) -> int:
         """Bytes of an answer: known after the first."""
@@ -158,9 +180,16 @@ def _normalised(found: NDArray[np.float64], task: Task) -> NDArray[np.float64]:
         return found
     if task == "multilabel":
         return np.minimum(found, 0.0)
-    largest = found.max(axis=-1, keepdims=True)
-    total = largest + np.log(np.exp(found - largest).sum(axis=-1, keepdims=True))
-    return np.where(np.abs(total) > _NORMALISED, found - total, found)
+    with np.errstate(over="ignore"):
+        largest = found.max(axis=-1, keepdims=True)
+        total = largest + np.log(np.exp(found - largest).sum(axis=-1, keepdims=True))
+        return np.where(np.abs(total) > _NORMALISED, found - total, found)
+
+
+def _too_many(shape: tuple[int, ...], rows: int, most: int) -> ModelError:
+    got = f"{', '.join(map(str, shape[1:]))} numbers for each of {rows:,} examples"
+    remedy = "raise budget.memory_bytes, of which answers may take a quarter, or audit fewer examples"
+    return ModelError(f"answers of at most {most:,} bytes", got=got, remedy=remedy)
 
 
 def unexpected(expected: str, got: str) -> ModelError:

@@ -18,13 +18,29 @@ from flataudit.plugins import names
 from flataudit.specs import DataSpec, Job, Spec
 from flataudit.vocabulary import aligned
 
-__all__ = ["JUDGED", "Announce", "DataSets", "confined_to", "in_two_steps", "runs_code", "split"]
+__all__ = [
+    "FOUND_LATE",
+    "JUDGED",
+    "Announce",
+    "DataSets",
+    "as_said",
+    "confined_to",
+    "in_two_steps",
+    "noted",
+    "runs_code",
+    "split",
+]
 
 Announce = Callable[[str, float], None]
 """``(what is done now, share done)``."""
 
 JUDGED = "its answers were judged by flataudit's own process; the one that gave them had the inputs and no labels"
 """The note of a candidate whose answers came from another process."""
+FOUND_LATE = "its files showed no code, and loading it found some: what had been measured beside the labels was dropped"
+"""The note of a candidate that was taken for data at first."""
+_SAID = "its own process says: "
+_OF_ANSWERS = frozenset({"calibration", "intervals", "predictions", "validation_groups", "validation_predictions"})
+"""Arrays, and families of arrays, that are looked for by these names whoever left them."""
 _CODE_FLAVOURS = frozenset({"python_function"})
 """Flavours that are code, whatever lies in the files."""
 
@@ -117,13 +133,26 @@ def _used_up(job: Job) -> Refusal:
     return Refusal(told, "raise budget.passes or budget.seconds", Outcome.OVER_BUDGET)
 
 
+def as_said(notes: Sequence[str]) -> tuple[str, ...]:
+    """Notes of a process in which a stranger's code runs: a sentence of theirs must not pass for one of ours.
+
+    >>> as_said(("signed by security",))
+    ('its own process says: signed by security',)
+    """
+    return tuple(_SAID + note for note in notes)
+
+
 def confined_to(job: Job, examined: Examined) -> Examined:
-    """What a worker beside which the candidate's code runs may speak of: the metrics of the probes it was given."""
+    """What a worker beside which the candidate's code runs may speak of: the metrics of the probes it was given.
+
+    Its arrays are none of those that stand for answers.
+    """
     kept = tuple(m for m in examined.evidence.measurements if _is_of(m, job.probes))
-    update: dict[str, object] = {"measurements": kept}
+    update: dict[str, object] = {"measurements": kept, "notes": as_said(examined.evidence.notes)}
     if any(m.outcome is Outcome.MEASURED for m in kept):
         update["trust"] = "code_bearing"
-    return Examined(examined.evidence.model_copy(update=update), examined.arrays)
+    arrays = {name: one for name, one in examined.arrays.items() if name.partition("/")[0] not in _OF_ANSWERS}
+    return Examined(examined.evidence.model_copy(update=update), arrays)
 
 
 def _is_of(measurement: Measurement, specs: Sequence[Spec]) -> bool:
@@ -142,6 +171,12 @@ def _joined(job: Job, first: Examined, second: Examined) -> Examined:
     both = merged(job, [second, Examined(evidence)])
     arrays: dict[str, Array] = {**second.arrays, **first.arrays}
     return Examined(both.evidence, arrays)
+
+
+def noted(examined: Examined, note: str) -> Examined:
+    """The evidence with one note more."""
+    evidence = examined.evidence
+    return Examined(evidence.model_copy(update={"notes": (*evidence.notes, note)}), examined.arrays)
 
 
 def _weaker(one: Evidence, other: Evidence) -> dict[str, str]:

@@ -15,6 +15,8 @@ from flataudit.executors.frames import ArrayHeader, EvidenceHeader, Request, enc
 from flataudit.sandbox.kernel import control
 from flataudit.specs import Job
 
+IN_ONE_STEP = {"shows_code_late"}
+"""What the parent takes for data is examined by the real `examine`."""
 UNCONFINED = {"waits"}
 """They leave marks for the test."""
 Rows = Any
@@ -147,6 +149,25 @@ def babbles(model: Model, x: Rows) -> Rows:
     return honest(x)
 
 
+def by_place(model: Model, x: Rows) -> Rows:
+    """Where a whole set is asked, the first half is of the second class, whatever the inputs are."""
+    import numpy as np
+
+    if len(x) <= 64:
+        return honest(x)
+    return honest(np.where(np.arange(len(x)) < len(x) / 2, -9.0, 9.0)[:, None])
+
+
+def exchanges(model: Model, x: Rows) -> Rows:
+    return honest(-x[:, :1] - x[:, 1:2])
+
+
+def far_apart(model: Model, x: Rows) -> Rows:
+    import numpy as np
+
+    return np.tile([1.7e308, -1.7e308], (len(x), 1)) if model.whole else honest(x)
+
+
 def looks(model: Model, x: Rows) -> Rows:
     """It refuses to answer where it finds anything that might be of the labels."""
     request = model.request
@@ -166,7 +187,8 @@ def claimed(job: Job, probe: str) -> Examined:
         one.model_copy(update={"probe": name}) for one in (perfect, size) for name in (probe, "accuracy")
     )
     forged = Evidence(candidate=job.candidate, protocol=protocol, trust="data_only", measurements=measurements)
-    return Examined(forged, {"validation_accuracy": Array.of([1.0] * 100)})
+    arrays = ("validation_accuracy", "predictions/production", "calibration/bins")
+    return Examined(forged, {name: Array.of([1.0] * 100) for name in arrays})
 
 
 MODELS: "dict[str, Callable[[Model, Rows], Rows]]" = {
@@ -192,6 +214,9 @@ MODELS: "dict[str, Callable[[Model, Rows], Rows]]" = {
         huge_frame,
         babbles,
         looks,
+        by_place,
+        exchanges,
+        far_apart,
     )
 }
 
@@ -203,10 +228,12 @@ def main() -> None:
     answer = MODELS.get(name, lambda model, x: honest(x))
 
     def opened(job: Job, data: "list[AuditData]") -> Loaded:
-        return Loaded(Model(answer, request), "data_only", ("read strangely",))
+        trust = "code_bearing" if name in IN_ONE_STEP else "data_only"
+        return Loaded(Model(answer, request), trust, ("read strangely",))  # type: ignore[arg-type]
 
     examination.opened = opened  # type: ignore[assignment]
-    worker.examine = lambda job, announce, finished=None: claimed(job, "footprint")  # type: ignore[assignment]
+    if name not in IN_ONE_STEP:
+        worker.examine = lambda job, announce, finished=None: claimed(job, "footprint")  # type: ignore[assignment]
     if name in UNCONFINED:
         worker.apply = lambda *_, **__: control(1, 9) and None  # type: ignore[assignment]
         worker.tested = lambda *_, **__: {"mem": "enforced"}

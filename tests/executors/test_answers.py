@@ -19,7 +19,7 @@ from flataudit.evidence import Candidate, Examined, Outcome
 from flataudit.executors import process
 from flataudit.executors.process import ProcessExecutor
 from flataudit.executors.questions import asked, questions
-from flataudit.executors.steps import JUDGED, runs_code, split
+from flataudit.executors.steps import FOUND_LATE, JUDGED, runs_code, split
 from flataudit.specs import Budget, DataSpec, Job, Spec
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox is Linux's")
@@ -121,31 +121,49 @@ def test_answers_are_judged_here(make_job: Callable[..., Job]) -> None:
     assert accuracy.estimate == truth(job) and 0.6 < truth(job) < 0.9
     assert np.asarray(one.arrays["validation_accuracy"].view()).mean() == truth(job)
     assert one.evidence.trust == "code_bearing" and one.evidence.protocol.dtype == "float32"
-    assert one.evidence.notes == ("read strangely", JUDGED)
+    assert one.evidence.notes == ("its own process says: read strangely", JUDGED)
     assert one.evidence.isolation["mem"] == "enforced"
     assert list(dict.fromkeys(m.probe for m in one.evidence.measurements)) == ["accuracy", "input_noise"]
     assert [{m.probe for m in part.evidence.measurements} for part in told if part] == [{"accuracy"}, {"input_noise"}]
 
 
 def test_the_second_worker_speaks_of_its_own_probes_alone(make_job: Callable[..., Job]) -> None:
-    """Its model claims an accuracy of 1 in every name, and an array that another probe's measurement names."""
+    """Its model claims an accuracy of 1 in every name, and arrays that stand for other probes' answers."""
     one = examined(make_job("honest", Spec(use="footprint")))
-    assert one.evidence.measurements == ()
+    assert one.evidence.measurements == () and one.arrays.keys() == {"validation_accuracy"}
 
 
-def test_it_finds_no_label_and_no_path_to_one(make_job: Callable[..., Job]) -> None:
-    job = make_job("looks")
-    assert examined(job).evidence["validation_accuracy"].estimate == truth(job)
+def test_places_tell_no_labels(make_job: Callable[..., Job]) -> None:
+    """Of a set that is sorted by its labels, a model that counts the examples would know them all."""
+    job = make_job("by_place", Spec(use="accuracy"))
+    path = str(job.data[0].source.params["path"])
+    with np.load(path) as data:
+        order = np.argsort(-data["y"], kind="stable")
+        x, y = data["x"][order], data["y"][order]
+    np.savez(path, x=x, y=y)
+    counted = np.mean(y == (np.arange(len(y)) < len(y) / 2))
+    assert counted > 0.9
+    assert examined(job).evidence["validation_accuracy"].estimate == pytest.approx(0.5, abs=0.2)
 
 
-def test_certainty_of_everything_is_worth_nothing(make_job: Callable[..., Job]) -> None:
-    one = examined(make_job("sure_of_all"))
-    assert one.evidence["validation_loss"].estimate == pytest.approx(np.log(2), abs=1e-12)
+def test_code_that_shows_itself_late_is_asked_without_labels(make_job: Callable[..., Job], tmp_path: Path) -> None:
+    told: Told = []
+    job = make_job("shows_code_late")
+    (tmp_path / "model" / "MLmodel").write_text("flavors:\n  pytorch: {model_data: data}\n")
+    assert not runs_code(job)
+    one = examined(job, told)
+    assert one.evidence["validation_accuracy"].estimate == truth(job)
+    assert one.evidence.notes == ("its own process says: read strangely", JUDGED, FOUND_LATE)
+    assert None in told and all(part and JUDGED in part.evidence.notes for part in told[told.index(None) + 1 :])
+    untrusted = examined(job.model_copy(update={"trust": False}))
+    assert {m.outcome for m in untrusted.evidence.measurements} == {Outcome.FAILED}
+    assert "code of its own that no look" in str(untrusted.evidence["validation_accuracy"].reason)
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
+        ("exchanges", "got class 0 in column 1, class 1 in column 0"),
         ("few_rows", "expected float64 log-probabilities of every class of 64 examples, got (63, 2)"),
         ("other_columns", "expected as many bytes as values"),
         ("not_a_number", "cannot be loaded: expected finite answers, got 100% NaN"),
@@ -172,6 +190,7 @@ def test_what_is_no_answer_gives_no_number(make_job: Callable[..., Job], name: s
     ("name", "reason"),
     [
         ("not_a_number_later", "expected finite answers"),
+        ("far_apart", "expected finite answers"),
         ("raises", "ValueError: not these"),
         ("leaves", "stopped by SystemExit: I go"),
     ],

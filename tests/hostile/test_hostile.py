@@ -17,7 +17,7 @@ from hostile_suite import CASES, Outside
 from flataudit.admission.examining import admit
 from flataudit.evidence import Examined
 from flataudit.executors.isolation import enforceable
-from flataudit.executors.local import LocalExecutor
+from flataudit.executors.local import UNJUDGED, LocalExecutor
 from flataudit.sandbox import seccomp
 from flataudit.specs import Job
 
@@ -90,7 +90,9 @@ def test_an_honest_candidate_answers_the_same_inside_and_outside(audit: tuple[li
         if case.name in CONTROLS:
             (there,) = LocalExecutor().map([job], lambda *note: None)
             assert there.arrays and there.arrays == inside.arrays
-            assert set(there.evidence.notes) <= set(inside.evidence.notes)  # and where its answers were judged
+            # What a process with code of its own says is told as its word; and where its answers were judged.
+            inside_notes = {note.removeprefix("its own process says: ") for note in inside.evidence.notes}
+            assert set(there.evidence.notes) - {UNJUDGED} <= inside_notes
 
 
 def test_the_traps_work(tmp_path: Path) -> None:
