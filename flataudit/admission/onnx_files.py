@@ -29,9 +29,8 @@ _DEEPEST = 48
 _LONGEST_KEY = 4096
 _MOST_KINDS = 10_000
 """Operators and functions of different names."""
-_MOST_DIMENSIONS = 64
-_MOST_ENTRIES = 16
-"""Of a tensor's place in another file: it has five."""
+_MOST_DIMENSIONS, _MOST_ENTRIES = 64, 16
+"""Of a tensor, and of its place in another file."""
 FIELDS: Mapping[str, Mapping[int, str]] = MappingProxyType(
     {
         "ModelProto": {7: "GraphProto", 20: "TrainingInfoProto", 25: "FunctionProto"},
@@ -88,6 +87,10 @@ class _Tensor:
         return None if bits is None else (math.prod(self.dims) * bits + 7) // 8
 
 
+def _product(dims: Sequence[int]) -> int:
+    return -1 if any(size < 0 for size in dims) else math.prod(dims)
+
+
 @dataclass
 class _Seen:
     """What a walk through a file has met; nothing is kept of a tensor that is as it should be."""
@@ -99,9 +102,9 @@ class _Seen:
     operators: dict[tuple[str, str], None] = field(default_factory=dict)
     functions: set[tuple[str, str]] = field(default_factory=set)
     faults: dict[str, str] = field(default_factory=dict)
-    """What is wrong with tensors, each with the first that it is wrong with: a hostile file cannot fill a report."""
+    """What is wrong, each with the first tensor that has it, so that a hostile file cannot fill a report."""
     places: set[tuple[str, int, int]] = field(default_factory=set)
-    """File and part of it that a tensor's numbers are kept in."""
+    """Parts of other files."""
     files: dict[str, os.stat_result | None] = field(default_factory=dict)
     total: int = 0
     messages: int = 0
@@ -168,11 +171,15 @@ def _met(span: Span, kind: str, seen: _Seen, depth: int) -> None:
             _met(value, inner[number], seen, depth + 1)
         elif number in named and isinstance(value, Span):
             texts[number] = value  # of several the last, as parsers take it
-        elif kind == "TensorProto":
-            _tell(tensor, number, value)
-        elif kind == "SparseTensorProto" and number == 3:
-            _add_dimensions(tensor, value)
+        else:
+            _tell(tensor, kind, number, value)
     seen.work.spend(steps=1 + count % 1024)
+    _end(seen, kind, texts, tensor)
+
+
+def _end(seen: _Seen, kind: str, texts: Mapping[int, Span], tensor: _Tensor) -> None:
+    """What a message comes to when all its fields are known."""
+    named = _NAMED.get(kind)
     if named:
         _name(seen, kind, *(texts[number].text() if number in texts else "" for number in named))
     elif kind == "TensorProto":
@@ -190,10 +197,12 @@ def _name(seen: _Seen, kind: str, domain: str, name: str) -> None:
         raise WireError("more kinds of operators than any model has")
 
 
-def _tell(tensor: _Tensor, number: int, value: "int | Span") -> None:
-    """One field of a tensor."""
-    if number == 1:
+def _tell(tensor: _Tensor, kind: str, number: int, value: "int | Span") -> None:
+    """One field of a tensor; of other messages nothing is of interest."""
+    if (kind, number) in (("TensorProto", 1), ("SparseTensorProto", 3)):
         _add_dimensions(tensor, value)
+    elif kind != "TensorProto":
+        return
     elif number == 2 and isinstance(value, int):
         tensor.type = value & 0xFFFFFFFF  # as parsers cut it
     elif number == 8 and isinstance(value, Span):
@@ -230,10 +239,6 @@ def _weigh(seen: _Seen, tensor: _Tensor) -> None:
         seen.total += tensor.size or 0
     else:
         seen.faults.setdefault(wrong, tensor.name)
-
-
-def _product(dims: Sequence[int]) -> int:
-    return -1 if any(size < 0 for size in dims) else math.prod(dims)
 
 
 def _of_operators(piece: Piece, seen: _Seen) -> Iterator[Finding]:

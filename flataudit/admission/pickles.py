@@ -167,6 +167,13 @@ def _skipped(stream: _Bounded, name: str) -> bool:
     return name in _SKIPPED and stream.skip(_SKIPPED[name])
 
 
+def _line(stream: _Bounded) -> str:
+    found = stream.readline()
+    if not found.endswith(b"\n"):
+        raise ValueError("a name without end")
+    return found[:-1].decode("utf-8")
+
+
 def _operations(stream: _Bounded) -> "Iterator[tuple[pickletools.OpcodeInfo, object]]":
     """As `pickletools.genops`, which does not tell at which operation it stopped."""
     while True:
@@ -176,7 +183,9 @@ def _operations(stream: _Bounded) -> "Iterator[tuple[pickletools.OpcodeInfo, obj
             raise _Unreadable(code[0] if code else -1)
         argument = None
         try:
-            if operation.arg is not None and not _skipped(stream, operation.name):
+            if operation.name in ("GLOBAL", "INST"):  # pickletools would undo escapes, which an unpickler does not
+                argument = f"{_line(stream)}.{_line(stream)}"
+            elif operation.arg is not None and not _skipped(stream, operation.name):
                 argument = operation.arg.reader(stream)  # type: ignore[arg-type]  # it reads, and reads lines
         except (ValueError, OverflowError, IndexError, struct.error, EOFError, OSError) as error:
             raise _Unreadable(code[0]) from error  # OSError: no file is as long as the place behind the argument
@@ -196,7 +205,7 @@ class _Machine:
         """Do one operation; the global that it names."""
         name, named = operation.name, None
         if name in ("GLOBAL", "INST"):
-            named = str(argument).replace(" ", ".", 1)
+            named = str(argument)
         elif name == "STACK_GLOBAL":
             named = _joined(self._stack[-2], self._stack[-1])
         elif name.startswith("EXT"):

@@ -17,6 +17,7 @@ __all__ = ["Unpacked", "is_unreadable", "unpacked"]
 _PIECE = 4096
 _BLOCK = 1024
 """Compressed bytes at a time; other readers take multiples of it, and lose as much where it is damaged."""
+_MEMORY = 256 * 2**20
 _UNREADABLE = (b"\x04\x22\x4d\x18", b"\x28\xb5\x2f\xfd")
 """How LZ4 and Zstandard begin, of which Python 3.11 has no reader."""
 _FAULTS = (EOFError, OSError, ValueError, MemoryError, zlib.error, lzma.LZMAError)
@@ -34,7 +35,7 @@ class Unpacked:
     cut: bool
     """There is more than was asked for."""
     damaged: bool
-    """It does not end as such a stream does."""
+    """It does not end as such a stream does, or takes more memory than one that anybody writes."""
 
 
 class _Zlib:
@@ -56,6 +57,33 @@ class _Zlib:
                 return found
 
 
+class _Lzma:
+    """A reader of xz's streams and of LZMA's older ones, within bounds on memory: a header may ask for 4 GiB."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._machine = stream, lzma.LZMADecompressor(memlimit=_MEMORY)
+        self._later = False
+
+    def read1(self, size: int) -> bytes:
+        """Up to ``size`` bytes; none at the end."""
+        while True:
+            raw = self._machine.unused_data if self._machine.eof else b""
+            if self._machine.eof:
+                self._machine, self._later = lzma.LZMADecompressor(memlimit=_MEMORY), True
+            if not raw and self._machine.needs_input:
+                raw = self._stream.read(_BLOCK)
+                if not raw:
+                    return b""
+            try:
+                found = self._machine.decompress(raw, size)
+            except lzma.LZMAError:
+                if self._later:  # what follows a stream and is none is passed over by all readers
+                    return b""
+                raise
+            if found:
+                return found
+
+
 def is_unreadable(head: bytes) -> bool:
     """Whether a stream is compressed in a way that is not read here.
 
@@ -73,6 +101,7 @@ def unpacked(stream: BinaryIO, head: bytes, most: int) -> Unpacked | None:
         head: its first bytes.
         most: bytes that are unpacked.
 
+    >>> import io
     >>> twice = gzip.compress(b"a") + gzip.compress(b"b")
     >>> unpacked(io.BytesIO(twice), twice[:8], 10)
     Unpacked(content=b'ab', cut=False, damaged=False)
@@ -85,23 +114,24 @@ def unpacked(stream: BinaryIO, head: bytes, most: int) -> Unpacked | None:
         reader = made(stream)
         while len(content) <= most and (piece := reader.read1(_PIECE)):
             content += piece
-    except _FAULTS:
+    except _FAULTS as error:
         damaged = True
-    if damaged and not content:  # numbers that begin like one
+        sure = sure or str(error) == "Memory usage limit exceeded"
+    if damaged and not content and not sure:  # numbers that begin like one
         return None
     return Unpacked(bytes(content[:most]), len(content) > most, damaged and sure)
 
 
 def _reader(head: bytes) -> tuple[Callable[[BinaryIO], _Reader] | None, bool]:
     """What reads a stream that begins so, and whether nothing else begins so by chance."""
-    if head.startswith(b"\x1f\x8b"):
+    if head.startswith(b"\x1f\x8b\x08"):
         return lambda stream: gzip.GzipFile(fileobj=stream, mode="rb"), True
     if head.startswith(b"BZh"):
         return bz2.BZ2File, True
     if head.startswith(b"\xfd7zXZ"):
-        return lzma.LZMAFile, True
+        return _Lzma, True
     if head.startswith(b"\x5d\x00"):  # LZMA as it was before xz, which joblib writes
-        return lzma.LZMAFile, False
+        return _Lzma, False
     if len(head) > 2 and head[0] == 0x78 and int.from_bytes(head[:2], "big") % 31 == 0:
         return _Zlib, False
     return None, False

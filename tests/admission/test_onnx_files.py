@@ -1,6 +1,7 @@
 """ONNX files read by our own reader: against the package ``onnx`` on honest ones, and what hostile ones try."""
 
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from flataudit.admission.examining import admit
 from flataudit.admission.onnx_files import _BITS, FIELDS, _met, _Seen
-from flataudit.admission.wire import Span
+from flataudit.admission.pieces import ExhaustedError, Work
+from flataudit.admission.wire import Span, WireError
 from flataudit.evidence import Admission
 
 TEXT = "flavors: {onnx: {data: data/model.onnx}}"
@@ -212,14 +214,76 @@ def test_tied_weights_share_their_place(tmp_path: Path) -> None:
     assert put(tmp_path / "m", model).verdict == "no code found"
 
 
-def test_numbers_are_not_read(tmp_path: Path) -> None:
+def walked(content: bytes, most_steps: int = 10**6) -> _Seen:
+    seen = _Seen(Path("m.onnx"), 2**30, Work(most_steps=most_steps))
+    _met(Span(memoryview(content), 0, len(content)), "ModelProto", seen, 0)
+    return seen
+
+
+def test_numbers_are_not_read() -> None:
     """A tensor inside costs its length, whatever its bytes are."""
     model = graph()
     model.graph.initializer[0].dims[:] = [2**20, 4]
     model.graph.initializer[0].raw_data = bytes([8]) * 2**24
-    seen, content = _Seen(), model.SerializeToString()
-    _met(Span(memoryview(content), 0, len(content)), "ModelProto", seen, 0)
-    assert seen.tensors[0].held == 2**24 and seen.messages < 10
+    seen = walked(model.SerializeToString())
+    assert seen.total == 2**24 and not seen.faults and seen.messages < 10 and seen.work.steps < 50
+
+
+def test_fields_that_mean_nothing_are_counted_and_not_kept(tmp_path: Path) -> None:
+    content = graph().SerializeToString() + b"\x72\0" * 10_000
+    walked(content)
+    with pytest.raises(ExhaustedError):
+        walked(content, most_steps=9_000)
+
+
+def test_dimensions_are_counted_as_they_are_read() -> None:
+    """Three million in one field; the first are enough."""
+    model = graph()
+    model.graph.initializer[0].dims[:] = [1] * 3_000_000
+    content = model.SerializeToString()
+    tracemalloc.start()
+    try:
+        with pytest.raises(WireError, match="64 dimensions"):
+            walked(content)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+    model = graph()
+    model.graph.sparse_initializer.add().dims[:] = [1] * 65
+    with pytest.raises(WireError, match="64 dimensions"):
+        walked(model.SerializeToString())
+
+
+def test_kinds_of_operators_are_bounded() -> None:
+    with pytest.raises(WireError, match="more kinds"):
+        walked(graph(*(helper.make_node(f"O{i}", ["x"], ["y"]) for i in range(10_001))).SerializeToString())
+
+
+def test_a_type_is_cut_as_parsers_cut_it(tmp_path: Path) -> None:
+    """2**32 + 1 is FLOAT to all who read 32 bits of it, and the sizes are those of FLOAT."""
+    model = graph()
+    model.graph.initializer[0].raw_data = b""
+    model.graph.initializer[0].ClearField("float_data")
+    plain = model.graph.initializer[0]
+    plain.dims[:] = [3]
+    plain.raw_data = bytes(40)
+    plain.data_type = 1
+    content = model.SerializeToString()
+    inner = plain.SerializeToString()
+    wide = inner.replace(b"\x10\x01", b"\x10\x81\x80\x80\x80\x10", 1)
+    assert onnx.TensorProto.FromString(wide).data_type == 1
+    assert "holds other bytes" in " ".join(walked(content).faults)
+    seen = _Seen(Path("m.onnx"), 2**30, Work())
+    _met(Span(memoryview(wide), 0, len(wide)), "TensorProto", seen, 0)
+    assert "holds other bytes" in " ".join(seen.faults)
+
+
+def test_the_graph_that_is_loaded_is_one_however_its_path_is_written(tmp_path: Path) -> None:
+    """An unknown group, which parsers pass over and our reader does not, is no way past it."""
+    content = graph(helper.make_node("Evil", ["x"], ["y"], domain="my.library")).SerializeToString() + b"\xa3\6\xa4\6"
+    assert onnx.load_from_string(content).graph.node[-1].domain == "my.library"
+    found = put(tmp_path / "m", content, "data/weights.bin", "flavors: {onnx: {data: ./data//weights.bin}}")
+    assert found.verdict == "refused"
 
 
 def test_subgraphs_without_end(tmp_path: Path) -> None:
