@@ -202,9 +202,9 @@ QUICK = PacBayes(drop=0.9, draws=2, tolerance=10.0)
 
 
 def test_the_bound_holds_in_at_least_95_percent_of_training_sets() -> None:
-    """The whole probe on 400 training sets; the true error of a noisy line is Φ(−⟨v, μ⟩ / ‖v‖)."""
+    """The whole probe on 200 training sets; the true error of a noisy line is Φ(−⟨v, μ⟩ / ‖v‖)."""
     source, held, bounds = np.random.default_rng(0), [], []
-    for seed in range(400):
+    for seed in range(200):
         x, y = gaussians(100, source)
         model = fitted(x, y)
         found = QUICK.measure(model, checked("train", "train", x, y, source="test"), seed, PLENTY)[1].measurement
