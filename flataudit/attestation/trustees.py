@@ -86,9 +86,13 @@ class TrustedSigner(Record):
         """The key by its id.
 
         Raises:
-            ConfigurationError: there is no such key.
+            ConfigurationError: there is no such key, or a folder, in which there may be others tomorrow.
         """
         if not _KEY_ID.fullmatch(self.signer):
+            if not Path(self.signer).is_file():
+                got = "a folder" if Path(self.signer).is_dir() else "no such file"
+                remedy = "name the .pub file that `flataudit keygen` made, or the key's id"
+                raise ConfigurationError(f"the signer's public key at {self.signer}", got=got, remedy=remedy)
             return trusted(Path(self.signer))
         found = trusted(Path(self.approvals))
         if self.signer not in found:
@@ -119,14 +123,13 @@ def _entry(value: object) -> object:
         value = {"digest": value}
     elif isinstance(value, str) and value.removeprefix("v").isdecimal():
         value = {"version": int(value.removeprefix("v"))}
-    kind = next((_ENTRIES[key] for key in _ENTRIES if isinstance(value, Mapping) and key in value), None)
-    if kind is None:
-        raise ValueError(
-            "expected true, false, or a list of {registry: URI}, {signer: key file}, {digest: sha256:…} and "
-            f"{{version: 8}}, got {str(value)[:80]!r}"
-        )
+    kinds = [key for key in _ENTRIES if isinstance(value, Mapping) and key in value]
+    if not kinds:
+        raise ValueError(_other(value))
+    if len(kinds) > 1:
+        raise ValueError(f"expected one name an entry, got {' and '.join(kinds)}; write an entry for each that may do")
     try:
-        return kind.model_validate(value)
+        return _ENTRIES[kinds[0]].model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -134,7 +137,19 @@ def _entry(value: object) -> object:
 
 
 def _entries(value: object) -> object:
-    return tuple(_entry(one) for one in value) if isinstance(value, list | tuple) else value
+    """No other value stands for a truth: ``trust: 1`` may have meant a version, and would name all."""
+    if isinstance(value, list | tuple):
+        return tuple(_entry(one) for one in value)
+    if not isinstance(value, bool):
+        raise ValueError(_other(value))
+    return value
+
+
+def _other(value: object) -> str:
+    return (
+        "expected true, false, or a list of {registry: URI}, {signer: key file}, {digest: sha256:…} and "
+        f"{{version: 8}}, got {str(value)[:80]!r}"
+    )
 
 
 Trust = Annotated[bool | tuple[TrustEntry, ...], BeforeValidator(_entries)]
@@ -192,6 +207,8 @@ def _named(
     if isinstance(entry, TrustedVersion):
         return f"version {entry.version}" if candidate.version == str(entry.version) else None
     spoken_to = registry_name(registry) if registry is not None else None
+    if spoken_to is not None:  # a database beside which the audit runs is the default
+        spoken_to = TrustedRegistry(registry=spoken_to).below(Path.cwd()).registry
     return f"registry {entry.registry}" if spoken_to == entry.registry else None
 
 

@@ -156,6 +156,7 @@ def test_an_approval_that_does_not_count_is_told(tmp_path: Path) -> None:
     [
         *("maybe so", "[sha256:abc]", "['*']", "[fraud]", "[{registry: good.example}]", "[{version: -1}]"),
         *("[{registry: 'https://a', also: b}]", "[{digest: 'sha256:ab'}]", "[{owner: me}]", "[[1]]", "{version: 1}"),
+        *("1", "8", "'yes'", "'true'", "1.0", "", f"[{{digest: '{DIGEST}', registry: 'https://a'}}]"),
     ],
 )
 def test_trust_in_other_words(trust: str) -> None:
@@ -165,12 +166,27 @@ def test_trust_in_other_words(trust: str) -> None:
 
 def test_a_signer_is_looked_for_when_the_file_is_read(tmp_path: Path) -> None:
     (tmp_path / "flataudit.yaml").write_text(POLICY % "[{signer: ada.pub}]")
-    with pytest.raises(ConfigurationError, match=r"key file.*line 3 of .*flataudit.yaml.*No such file") as caught:
+    with pytest.raises(ConfigurationError, match=r"public key.*line 3 of .*flataudit.yaml.*no such file") as caught:
         load_config(tmp_path / "flataudit.yaml")
     assert caught.value.exit_code == 2
+    (tmp_path / "ada.pub").mkdir()
+    with pytest.raises(ConfigurationError, match=r"line 3 of .*flataudit.yaml, got a folder"):
+        load_config(tmp_path / "flataudit.yaml")
+    (tmp_path / "ada.pub").rmdir()
     generate(tmp_path / "ada.key", None)
     plan = load_config(tmp_path / "flataudit.yaml").plan()
     assert plan.trust == (TrustedSigner(signer=str(tmp_path / "ada.pub"), approvals=str(tmp_path / "approvals")),)
+
+
+def test_the_registry_beside_which_the_audit_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default, ``sqlite:///mlflow.db``, is a path of the folder in which it is spoken to."""
+    (tmp_path / "flataudit.yaml").write_text(POLICY % "[{registry: 'sqlite:///mlflow.db'}]")
+    plan, one = load_config(tmp_path / "flataudit.yaml").plan(), job(tmp_path).candidate
+    monkeypatch.chdir(tmp_path)
+    assert plan.leave(one, registry="sqlite:///mlflow.db").by == f"registry sqlite:///{tmp_path}/mlflow.db"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert plan.leave(one, registry="sqlite:///mlflow.db").by is None
 
 
 def test_the_default_is_that_of_no_code(tmp_path: Path) -> None:
