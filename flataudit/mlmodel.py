@@ -1,6 +1,7 @@
 """The MLmodel file that says what an artifact is: read by our own rules, believed in nothing that leaves its folder."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,8 @@ __all__ = ["MLModel", "Signature", "SignatureField", "kind_of", "read_mlmodel"]
 
 _BYTES = 2**20
 _DEPTH = 32
+_LONG_NUMBER = re.compile(r"[-+0-9_:.]{100,}")
+"""YAML reads a number in base 60 in quadratic time."""
 _REMEDY = "log the model again"
 
 
@@ -135,13 +138,16 @@ def read_mlmodel(folder: Path) -> MLModel:
 
 
 def _refuse_bombs(text: str) -> None:
-    """An alias can make a small file large, and nesting can exhaust a parser."""
+    """An alias can make a small file large, nesting can exhaust a parser, and a long number takes it minutes."""
     import yaml
 
     depth = 0
     for event in yaml.parse(text):
         if isinstance(event, yaml.AliasEvent):
             raise ValueError("a YAML alias")
+        # Plain ones alone: what is quoted is text, however long.
+        if isinstance(event, yaml.ScalarEvent) and event.implicit[0] and _LONG_NUMBER.fullmatch(event.value):
+            raise ValueError("a number of more than 100 digits")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEPTH:
             raise ValueError(f"more than {_DEPTH} levels")

@@ -78,6 +78,7 @@ def test_what_is_audited_must_be_what_is_served(tmp_path: Path, served: str, own
     [
         ("flavors: &a {x: 1}\nb: *a", "a YAML alias"),
         ("a: " + "[" * 40 + "]" * 40 + "\nflavors: {}", "more than 32 levels"),
+        ("a: " + "1:" * 60 + "1\nflavors: {}", "a number of more than 100 digits"),
         ("flavors: {}\n#" + "x" * 2**20, "more than 1048576 bytes"),
         ("x: 1", "no flavours"),
         ("- 1", "no flavours"),

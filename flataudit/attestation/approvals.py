@@ -16,9 +16,9 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from flataudit.attestation.dsse import MAX_BYTES, Envelope, read_envelope, signatories, signed
-from flataudit.attestation.faults import AttestationError, first_fault, strict_json
+from flataudit.attestation.faults import AttestationError, first_fault
 from flataudit.attestation.keys import PublicKey, Signer
-from flataudit.attestation.statement import STATEMENT_TYPE, Digests, Subject, Text
+from flataudit.attestation.statement import STATEMENT_TYPE, Digests, Subject, Text, refuse_other_type
 from flataudit.errors import ReportError
 from flataudit.evidence import Record
 
@@ -91,12 +91,7 @@ def read_approval(payload: bytes) -> Approval:
     Raises:
         AttestationError: another type of statement or predicate, or fields that are missing, unknown or impossible.
     """
-    told = strict_json(payload, field="statement", limit=MAX_BYTES)
-    if not isinstance(told, dict):
-        raise AttestationError("statement", "an object", got=type(told).__name__)
-    for field, wanted in (("_type", STATEMENT_TYPE), ("predicateType", APPROVAL_TYPE)):
-        if told.get(field) != wanted:
-            raise AttestationError(field, wanted, got=ascii(told.get(field))[:200])
+    refuse_other_type(payload, APPROVAL_TYPE)
     try:
         found = Approval.model_validate_json(payload, strict=True)
         times = [datetime.fromisoformat(time) for time in (found.predicate.created, found.predicate.expires) if time]

@@ -33,6 +33,7 @@ __all__ = [
     "Verifier",
     "differences",
     "read_statement",
+    "refuse_other_type",
     "statement_of",
     "subjects",
 ]
@@ -204,18 +205,27 @@ def _written(entry: LedgerEntry, about: Mapping[str, str], ledger: str, version:
     )
 
 
+def refuse_other_type(payload: bytes, predicate: str) -> None:
+    """Refuse a payload that is no in-toto statement with this type of predicate.
+
+    Raises:
+        AttestationError: with the field that says something else.
+    """
+    told = strict_json(payload, field="statement", limit=MAX_BYTES)
+    if not isinstance(told, dict):
+        raise AttestationError("statement", "an object", got=type(told).__name__)
+    for field, wanted in (("_type", STATEMENT_TYPE), ("predicateType", predicate)):
+        if told.get(field) != wanted:
+            raise AttestationError(field, wanted, got=ascii(told.get(field))[:200])
+
+
 def read_statement(payload: bytes) -> Statement:
     """A statement from an envelope's payload.
 
     Raises:
         AttestationError: another type of statement or predicate, or fields that are missing, unknown or impossible.
     """
-    told = strict_json(payload, field="statement", limit=MAX_BYTES)
-    if not isinstance(told, dict):
-        raise AttestationError("statement", "an object", got=type(told).__name__)
-    for field, wanted in (("_type", STATEMENT_TYPE), ("predicateType", PREDICATE_TYPE)):
-        if told.get(field) != wanted:
-            raise AttestationError(field, wanted, got=ascii(told.get(field))[:200])
+    refuse_other_type(payload, PREDICATE_TYPE)
     try:
         found = Statement.model_validate_json(payload, strict=True)
         for time in (found.predicate.time_verified, found.terms.expires):

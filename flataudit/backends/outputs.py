@@ -11,16 +11,15 @@ import numpy as np
 
 from flataudit.contracts import AuditData, Predictor
 from flataudit.specs import OutputKind, Task
+from flataudit.statistics.steadiness import rounding
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Answers", "rounding", "rows_of", "settle"]
+__all__ = ["Answers", "rows_of", "settle"]
 
 _EXACT = 1e-6
 """How far sums of probabilities in single precision are from 1, at most."""
-_EPSILON = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
-"""Of the dtypes whose rounding exceeds that."""
 
 
 class Answers(Predictor, Protocol):
@@ -34,15 +33,6 @@ class Answers(Predictor, Protocol):
     def raw(self, inputs: "NDArray[np.generic]") -> "NDArray[np.float64]":
         """What the model itself returns, ``(n, …)``."""
         ...
-
-
-def rounding(dtype: str, least: float) -> float:
-    """A tolerance of at least this much, and of some units in the last place of a half precision.
-
-    >>> rounding("float32", 1e-6), rounding("bfloat16", 1e-3)
-    (1e-06, 0.03125)
-    """
-    return max(least, 4 * _EPSILON.get(dtype, 0.0))
 
 
 def rows_of(raw: "NDArray[np.float64]", task: Task) -> "NDArray[np.float64]":

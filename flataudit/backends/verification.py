@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flataudit.backends.outputs import Answers, rounding, rows_of
+from flataudit.backends.outputs import Answers, rows_of
 from flataudit.contracts import AuditData
 from flataudit.errors import ModelError
 from flataudit.statistics.exchanged_classes import refuse_exchanged_classes, refuse_other_numbers
-from flataudit.statistics.steadiness import CALLS, refuse_unsteady
+from flataudit.statistics.steadiness import CALLS, refuse_unsteady, rounding
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
